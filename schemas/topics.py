@@ -1,0 +1,62 @@
+"""The catalogue of Kafka topics: the only place that names one.
+
+``tradetape.events`` is the only topic that anything outside ``processors/`` writes to. Every other topic is
+partitioned like it: what the event at (partition p, offset o) caused goes to partition p, under the text key
+``p:o:d`` where ``d`` is the derived sequence (0 the event itself, 1… what it caused).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+EVENTS = "tradetape.events"
+AUDITED = "tradetape.audited"
+RISK = "tradetape.risk"
+ALERTS = "tradetape.alerts"
+STATE = "tradetape.state"
+
+DEFAULT_PARTITIONS = 4
+"""Fixed at creation; growth is a new topic generation (design, Contract)."""
+
+MAX_EVENT_BYTES = 16 * 1024 * 1024
+"""Largest message on ``tradetape.events``: a 10 MB payload (P-08) with room for its envelope."""
+
+MAX_AUDITED_BYTES = 2 * MAX_EVENT_BYTES
+"""An audited record carries the original bytes and the payload as JSON."""
+
+_FOREVER = {"retention.ms": "-1", "retention.bytes": "-1"}
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """A topic and the settings it is created with."""
+
+    name: str
+    purpose: str
+    config: Mapping[str, str] = field(default_factory=dict)
+
+
+CATALOGUE: tuple[Topic, ...] = (
+    Topic(
+        EVENTS,
+        "what the fleet emitted; key = instance_name; LogAppendTime is ingest_ts_utc",
+        {
+            **_FOREVER,
+            "message.timestamp.type": "LogAppendTime",
+            "max.message.bytes": str(MAX_EVENT_BYTES),
+        },
+    ),
+    Topic(
+        AUDITED,
+        "every raw offset once, in order, with its verdict",
+        {**_FOREVER, "max.message.bytes": str(MAX_AUDITED_BYTES)},
+    ),
+    Topic(RISK, "a figure after every event that changed one", dict(_FOREVER)),
+    Topic(ALERTS, "what a person should look at now", dict(_FOREVER)),
+    Topic(
+        STATE,
+        "changelog of the processor's tables",
+        {"cleanup.policy": "compact", "max.message.bytes": str(MAX_AUDITED_BYTES)},
+    ),
+)
