@@ -1,0 +1,1 @@
+"""The contract: schemas, catalogue, rules, codec and registry. Imports nothing else of ours."""

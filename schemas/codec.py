@@ -1,0 +1,104 @@
+"""Avro with the registry's framing: a zero byte, the schema id as four bytes, the Avro body."""
+
+from __future__ import annotations
+
+import io
+import struct
+from collections.abc import Callable
+from typing import Any
+
+import fastavro
+
+from tradetape.schemas.catalogue import Schema
+
+MAGIC = 0
+HEADER = struct.Struct(">bI")
+
+
+class Undecodable(ValueError):
+    """The bytes are no Avro record of the schema they name."""
+
+
+def schema_id_of(value: bytes) -> int:
+    """The registry id in ``value``; raises Undecodable where there is no framing."""
+    if len(value) < HEADER.size or value[0] != MAGIC:
+        raise Undecodable("no schema id: the bytes do not start with the registry's framing")
+    return int(HEADER.unpack_from(value)[1])
+
+
+class Encoder:
+    """Writes records of one schema. The id comes from a registry look-up, never from registering."""
+
+    def __init__(self, schema: Schema, schema_id: int) -> None:
+        self._schema = fastavro.parse_schema(schema)
+        self._header = HEADER.pack(MAGIC, schema_id)
+
+    def encode(self, record: dict[str, Any]) -> bytes:
+        """``record`` framed for Kafka. Times are ints in microseconds, decimals are Decimal.
+
+        Raises ValueError or TypeError where a value does not fit the schema.
+        """
+        buffer = io.BytesIO()
+        buffer.write(self._header)
+        fastavro.schemaless_writer(buffer, self._schema, record)
+        return buffer.getvalue()
+
+
+def strip_times(schema: Any) -> Any:
+    """``schema`` with timestamp-micros read as plain longs: microseconds are what the core computes with."""
+    if isinstance(schema, list):
+        return [strip_times(branch) for branch in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if schema.get("logicalType") == "timestamp-micros":
+        return schema["type"]
+    return {key: strip_times(value) if key in _NESTED else value for key, value in schema.items()}
+
+
+_NESTED = frozenset({"type", "items", "values", "fields"})
+
+
+class Decoder:
+    """Reads records of one writer schema."""
+
+    def __init__(self, schema: Schema) -> None:
+        self.record: str = f"{schema.get('namespace', '')}.{schema['name']}".lstrip(".")
+        self._schema = fastavro.parse_schema(strip_times(schema))
+
+    def decode(self, value: bytes) -> dict[str, Any]:
+        """The record in a framed ``value``. Raises Undecodable, also where bytes are left over."""
+        buffer = io.BytesIO(value)
+        buffer.seek(HEADER.size)
+        try:
+            record = fastavro.schemaless_reader(buffer, self._schema)
+        except (
+            ValueError,
+            EOFError,
+            IndexError,
+            KeyError,
+            TypeError,
+            OverflowError,
+            MemoryError,
+            ArithmeticError,
+        ) as error:
+            raise Undecodable(f"{type(error).__name__}: {str(error)[:200]}") from None
+        if buffer.tell() != len(value):
+            raise Undecodable(f"{len(value) - buffer.tell()} bytes left over")
+        if not isinstance(record, dict):
+            raise Undecodable("not a record")
+        return record
+
+
+class Decoders:
+    """Decoders by schema id, made on first sight of an id: a new compatible schema needs no restart (G4)."""
+
+    def __init__(self, schema_by_id: Callable[[int], Schema]) -> None:
+        self._schema_by_id = schema_by_id
+        self._by_id: dict[int, Decoder] = {}
+
+    def for_id(self, schema_id: int) -> Decoder:
+        """The decoder of ``schema_id``; raises what the look-up raises."""
+        decoder = self._by_id.get(schema_id)
+        if decoder is None:
+            decoder = self._by_id[schema_id] = Decoder(self._schema_by_id(schema_id))
+        return decoder

@@ -1,0 +1,251 @@
+"""Envelope v1 as a JSON line (S3), read under the contract rules.
+
+One reading serves both sides: the producer sends what reads without a violation as a typed record and everything
+else as an UnmappedRecord with the original bytes; the processor reads those bytes again and writes the reasons.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from tradetape.schemas import environments, identity, numbers, rules, times
+from tradetape.schemas.catalogue import (
+    EventType,
+    Schema,
+    core_type,
+    envelope_schema,
+    event_types,
+    is_nullable,
+)
+from tradetape.schemas.rules import Violation
+from tradetape.schemas.topics import MAX_EVENT_BYTES
+
+FORMAT = "envelope_json"
+MAX_LINE_BYTES = MAX_EVENT_BYTES - 64 * 1024
+"""Room for the envelope of the UnmappedRecord that a bad line travels in."""
+
+_STAMPED = frozenset({"native", "extra", "precision_rounded", "legacy", "ingest_source", "native_event_id"})
+"""Envelope fields that ingestion writes; the same keys in a line are the producer's own and stay in native."""
+
+
+@dataclass(slots=True)
+class Reading:
+    """What a line says. ``event`` is complete only where ``violations`` is empty."""
+
+    event: dict[str, Any] = field(default_factory=dict)
+    event_type: EventType | None = None
+    violations: list[Violation] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        return not self.violations
+
+    def reject(self, code: str, detail: str) -> None:
+        self.violations.append(Violation(code, detail))
+
+
+def read(line: bytes, *, source_id: str, legacy: bool = False) -> Reading:
+    """Read one JSON line; never raises. ``source_id`` names the source that non-UUID ids are derived under."""
+    reading = Reading()
+    if len(line) > MAX_LINE_BYTES:
+        reading.reject("line_too_long", f"{len(line)} bytes; the largest event is {MAX_LINE_BYTES}")
+        return reading
+    try:
+        document = json.loads(line, parse_float=Decimal, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError, InvalidOperation) as error:
+        reading.reject("not_json", str(error)[:200] or type(error).__name__)
+        return reading
+    if not isinstance(document, dict):
+        reading.reject("not_an_object", f"a JSON {type(document).__name__}")
+        return reading
+    _read_document(document, reading, source_id, legacy)
+    return reading
+
+
+def _refuse_constant(token: str) -> Decimal:
+    return Decimal(token)
+
+
+def _read_document(document: dict[str, Any], reading: Reading, source_id: str, legacy: bool) -> None:
+    event = reading.event
+    for name in rules.REQUIRED_KEYS:
+        if name not in document and name != "correlation_id":
+            reading.reject("missing_field", name)
+    _read_envelope(document, reading)
+    event["legacy"] = legacy
+    if "environment" not in document and isinstance(event.get("connector_name"), str):
+        event["environment"] = environments.of_connector(event["connector_name"])
+    native_id = event.get("event_id", "")
+    if native_id:
+        event["event_id"] = identity.canonical(native_id) or identity.derive(source_id, "envelope", native_id)
+        if event["event_id"] != native_id:
+            event["native_event_id"] = native_id
+    name = event.get("event_type", "")
+    event_type = event_types().get(name)
+    if event_type is None or event_type.name == "unmapped_record":
+        if name:
+            reading.reject("unknown_event_type", name[:200])
+        elif "event_type" in document:
+            reading.reject("empty_field", "event_type")
+        return
+    reading.event_type = event_type
+    reading.violations += rules.envelope_violations(event, event_type)
+    if "payload" in document:
+        _read_payload(document["payload"], event_type, reading)
+
+
+def _read_envelope(document: Mapping[str, Any], reading: Reading) -> None:
+    for declared in envelope_schema()["fields"]:
+        name = declared["name"]
+        required = name in rules.REQUIRED_KEYS
+        if name in _STAMPED or (name not in document and not required):
+            reading.event[name] = _default(declared)
+        elif name not in document:
+            if name == "correlation_id":
+                reading.event[name] = ""
+        elif name == "ts_utc":
+            try:
+                reading.event[name] = times.parse(document[name])
+            except times.TimeError as error:
+                reading.reject(error.code, f"ts_utc: {error}")
+        else:
+            value = document[name]
+            if value is None and required:
+                value = ""
+            elif value is None:
+                value = _default(declared)
+            try:
+                reading.event[name] = _convert(value, declared["type"], name, [], {})
+            except _ValueRefused as error:
+                reading.violations.append(error.violation)
+
+
+def _default(declared: Mapping[str, Any]) -> Any:
+    value = declared.get("default")
+    return list(value) if isinstance(value, list) else value
+
+
+def _read_payload(payload: Any, event_type: EventType, reading: Reading) -> None:
+    if not isinstance(payload, dict):
+        reading.reject("wrong_type", f"payload is a JSON {type(payload).__name__}, not an object")
+        return
+    rounded: list[str] = []
+    extra: dict[str, Any] = {}
+    typed: dict[str, Any] = {}
+    refused: set[str] = set()
+    for declared in event_type.payload_fields:
+        name = declared["name"]
+        if payload.get(name) is None:
+            if name not in event_type.required:
+                typed[name] = _default(declared)
+            continue
+        try:
+            typed[name] = _convert(payload[name], declared["type"], name, rounded, extra)
+        except _ValueRefused as error:
+            reading.violations.append(error.violation)
+            refused.add(name)
+    reading.violations += [
+        violation
+        for violation in rules.payload_violations(typed, event_type)
+        if not (violation.code == "missing_payload_key" and violation.detail in refused)
+        and not (violation.code == "price_required" and "price" in refused)
+    ]
+    extra |= {key: value for key, value in payload.items() if key not in event_type.payload_keys}
+    reading.event["precision_rounded"] = rounded
+    if extra:
+        try:
+            reading.event["extra"] = json.dumps(extra, default=_plain, ensure_ascii=False)
+            reading.event["extra"].encode()
+        except UnicodeEncodeError:
+            reading.reject("text_invalid", "an additional payload key")
+        except RecursionError:
+            reading.reject("not_json", "an additional payload key is nested too deep")
+    reading.event["payload"] = typed
+
+
+def _plain(value: Any) -> str:
+    """A Decimal that no schema knows, as text: finite ones plain, others as written."""
+    return numbers.text(value) if value.is_finite() and abs(value.adjusted()) < 100 else str(value)
+
+
+class _ValueRefused(Exception):
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(detail)
+        self.violation = Violation(code, detail)
+
+
+def _convert(value: Any, avro_type: Any, path: str, rounded: list[str], extra: dict[str, Any]) -> Any:
+    """``value`` as fastavro writes it under ``avro_type``; unknown keys of records go to ``extra``."""
+    if value is None and is_nullable(avro_type):
+        return None
+    core = core_type(avro_type)
+    kind = core["type"] if isinstance(core, dict) else core
+    logical = core.get("logicalType") if isinstance(core, dict) else None
+    if logical == "decimal":
+        return _decimal(value, path, rounded)
+    if logical == "timestamp-micros":
+        try:
+            return times.parse(value)
+        except times.TimeError as error:
+            raise _ValueRefused(error.code, f"{path}: {error}") from None
+    if kind == "record" and isinstance(value, dict):
+        return _record(value, core, path, rounded, extra)
+    if kind == "array" and isinstance(value, list):
+        return [_convert(v, core["items"], f"{path}[{i}]", rounded, {}) for i, v in enumerate(value)]
+    if kind == "map" and isinstance(value, dict):
+        return {_text(k, path): _convert(v, core["values"], f"{path}.{k}", rounded, {}) for k, v in value.items()}
+    if kind == "string" and isinstance(value, str):
+        return _text(value, path)
+    if kind == "boolean" and isinstance(value, bool):
+        return value
+    if kind in ("int", "long") and isinstance(value, int | Decimal) and not isinstance(value, bool):
+        return _integer(value, kind, path)
+    raise _ValueRefused("wrong_type", f"{path} is a JSON {type(value).__name__}, expected {logical or kind}")
+
+
+def _record(value: dict[str, Any], core: Schema, path: str, rounded: list[str], extra: dict[str, Any]) -> Any:
+    typed: dict[str, Any] = {}
+    unknown: dict[str, Any] = {}
+    fields = {declared["name"]: declared for declared in core["fields"]}
+    for name, declared in fields.items():
+        if value.get(name) is not None:
+            typed[name] = _convert(value[name], declared["type"], f"{path}.{name}", rounded, unknown)
+        elif is_nullable(declared["type"]) or "default" in declared:
+            typed[name] = _default(declared)
+        else:
+            raise _ValueRefused("missing_payload_key", f"{path}.{name}")
+    unknown |= {key: inner for key, inner in value.items() if key not in fields}
+    if unknown:
+        extra[path.rpartition(".")[2]] = unknown
+    return typed
+
+
+def _text(value: str, path: str) -> str:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise _ValueRefused("text_invalid", path) from None
+    return value
+
+
+def _decimal(value: Any, path: str, rounded: list[str]) -> Decimal:
+    try:
+        number, was_rounded = numbers.read(value)
+    except numbers.NumberError as error:
+        raise _ValueRefused(error.code, f"{path}: {error}") from None
+    if was_rounded:
+        rounded.append(path)
+    return number
+
+
+def _integer(value: int | Decimal, kind: str, path: str) -> int:
+    limit = 2**31 if kind == "int" else 2**63
+    if isinstance(value, Decimal) and (not value.is_finite() or value.adjusted() > 20 or value != int(value)):
+        raise _ValueRefused("wrong_type", f"{path} is not a whole number")
+    if not -limit <= value < limit:
+        raise _ValueRefused("number_out_of_range", f"{path} does not fit an Avro {kind}")
+    return int(value)

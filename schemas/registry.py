@@ -1,0 +1,163 @@
+"""The schema registry: only ``register`` writes; everything else looks up (P-01)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from confluent_kafka.schema_registry import Schema as RegisteredSchema
+from confluent_kafka.schema_registry import SchemaRegistryClient
+from confluent_kafka.schema_registry.error import SchemaRegistryError
+
+from tradetape.schemas import topics
+from tradetape.schemas.catalogue import Schema, event_types, output_schema
+from tradetape.schemas.compatibility import logical_changes
+from tradetape.schemas.errors import TradetapeError
+
+COMPATIBILITY = "FULL_TRANSITIVE"
+NOT_FOUND = 404
+
+
+class UnknownSchemaId(LookupError):
+    """The registry answers, and has no schema of that id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A registry subject (TopicRecordNameStrategy) and the schema this code has for it."""
+
+    name: str
+    schema: Schema
+
+    @property
+    def text(self) -> str:
+        return json.dumps(self.schema, separators=(",", ":"), ensure_ascii=False)
+
+
+def subject_name(topic: str, schema: Schema) -> str:
+    """TopicRecordNameStrategy: topic, dash, full record name."""
+    return f"{topic}-{schema['namespace']}.{schema['name']}"
+
+
+def subjects() -> Iterator[Subject]:
+    """Every subject of this code: one per event type, one per output topic."""
+    for event_type in event_types().values():
+        yield Subject(subject_name(topics.EVENTS, event_type.schema), event_type.schema)
+    for topic, name in ((topics.AUDITED, "audited"), (topics.RISK, "risk"), (topics.ALERTS, "alerts")):
+        yield Subject(subject_name(topic, output_schema(name)), output_schema(name))
+
+
+@dataclass(frozen=True, slots=True)
+class SubjectState:
+    """A subject as the registry has it: ``state`` is new, same, changed or refused."""
+
+    subject: str
+    state: str
+    schema_id: int | None = None
+    versions: tuple[int, ...] = ()
+    problems: tuple[str, ...] = ()
+
+
+class Registry:
+    """A Confluent-compatible registry at ``url``."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._client = SchemaRegistryClient({"url": url, "timeout": 10, "max.retries": 2, "retries.wait.ms": 200})
+
+    def look_up(self, topic: str, schema: Schema) -> int:
+        """The id under which ``schema`` is registered for ``topic``.
+
+        Raises TradetapeError where it is not registered or the registry does not answer.
+        """
+        subject = Subject(subject_name(topic, schema), schema)
+        try:
+            found = self._client.lookup_schema(subject.name, RegisteredSchema(subject.text, "AVRO"))
+        except SchemaRegistryError as error:
+            if error.http_status_code == NOT_FOUND:
+                raise TradetapeError(
+                    f"{subject.name} is not registered at {self.url}", hint="run `tradetape schemas register`"
+                ) from error
+            raise self._failure(error) from error
+        except Exception as error:
+            raise self._failure(error) from error
+        return int(found.schema_id)
+
+    def by_id(self, schema_id: int) -> Schema:
+        """The schema of ``schema_id``. Raises UnknownSchemaId, or TradetapeError if the registry does not answer."""
+        try:
+            found = self._client.get_schema(schema_id)
+        except SchemaRegistryError as error:
+            if error.http_status_code == NOT_FOUND:
+                raise UnknownSchemaId(f"schema id {schema_id}") from error
+            raise self._failure(error) from error
+        except Exception as error:
+            raise self._failure(error) from error
+        if found.schema_type not in (None, "AVRO") or found.schema_str is None:
+            raise UnknownSchemaId(f"schema id {schema_id} is {found.schema_type}, not AVRO")
+        schema = json.loads(found.schema_str)
+        if not isinstance(schema, dict) or schema.get("type") != "record":
+            raise UnknownSchemaId(f"schema id {schema_id} is no record")
+        return schema
+
+    def check(self, subject: Subject) -> SubjectState:
+        """What registering ``subject`` would do; ``refused`` with the reasons where it must not be."""
+        versions = self._versions(subject.name)
+        if not versions:
+            return SubjectState(subject.name, "new")
+        registered = [self._client.get_version(subject.name, version) for version in versions]
+        wanted = RegisteredSchema(subject.text, "AVRO")
+        try:
+            same = self._client.lookup_schema(subject.name, wanted)
+            return SubjectState(subject.name, "same", int(same.schema_id), versions)
+        except SchemaRegistryError as error:
+            if error.http_status_code != NOT_FOUND:
+                raise self._failure(error) from error
+        problems: list[str] = []
+        for version in registered:
+            before = json.loads(version.schema.schema_str)
+            problems += [f"version {version.version}: {change}" for change in logical_changes(before, subject.schema)]
+        if not problems:
+            problems += self._incompatibilities(subject, wanted, versions)
+        return SubjectState(subject.name, "refused" if problems else "changed", None, versions, tuple(problems))
+
+    def register(self, subject: Subject) -> SubjectState:
+        """Register ``subject`` under FULL_TRANSITIVE and read it back; a refusal registers nothing."""
+        state = self.check(subject)
+        if state.state in ("same", "refused"):
+            return state
+        try:
+            self._client.set_compatibility(subject.name, level=COMPATIBILITY)
+            schema_id = self._client.register_schema(subject.name, RegisteredSchema(subject.text, "AVRO"))
+            self._client.set_compatibility(subject.name, level=COMPATIBILITY)
+        except SchemaRegistryError as error:
+            if error.http_status_code == 409:
+                return SubjectState(subject.name, "refused", None, state.versions, (str(error),))
+            raise self._failure(error) from error
+        # A fresh client: the one that registered answers from its own cache.
+        stored = Registry(self.url)._versions(subject.name)
+        return SubjectState(subject.name, state.state, int(schema_id), stored)
+
+    def _versions(self, name: str) -> tuple[int, ...]:
+        try:
+            return tuple(self._client.get_versions(name))
+        except SchemaRegistryError as error:
+            if error.http_status_code == NOT_FOUND:
+                return ()
+            raise self._failure(error) from error
+        except Exception as error:
+            raise self._failure(error) from error
+
+    def _incompatibilities(self, subject: Subject, wanted: RegisteredSchema, versions: tuple[int, ...]) -> list[str]:
+        return [
+            f"version {version}: the registry refuses it under {COMPATIBILITY}"
+            for version in versions
+            if not self._client.test_compatibility(subject.name, wanted, version)
+        ]
+
+    def _failure(self, error: Exception) -> TradetapeError:
+        return TradetapeError(
+            f"the schema registry at {self.url} does not answer as it should ({type(error).__name__}: {str(error)[:200]})",
+            hint="check that it is up (`tradetape status`) and that TRADETAPE_REGISTRY_URL is right",
+        )
