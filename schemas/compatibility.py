@@ -33,6 +33,37 @@ def logical_changes(before: Any, after: Any, path: str = "") -> Iterator[str]:
         yield f"{path or 'record'}: {_describe(before)} becomes {_describe(after)}"
 
 
+def misreading(written: Any, known: Any, path: str = "") -> str:
+    """Why code that knows ``known`` must not read a record of ``written``; empty if it may.
+
+    Fields may be more or fewer (``known`` has defaults for its own); a field that both have must have one type.
+    """
+    was, now = core_type(written), core_type(known)
+    was_kind, now_kind = _kind(was), _kind(now)
+    if was_kind != now_kind or isinstance(written, list) != isinstance(known, list):
+        return f"{path or 'record'} is {_describe(was)}, expected {_describe(now)}"
+    if not isinstance(was, dict) or not isinstance(now, dict):
+        return ""
+    for key in ("items", "values"):
+        if key in now and (problem := misreading(was.get(key), now[key], path)):
+            return problem
+    fields = {field["name"]: field for field in was.get("fields", ())}
+    for field in now.get("fields", ()):
+        name = f"{path}.{field['name']}".lstrip(".")
+        if field["name"] in fields:
+            if problem := misreading(fields[field["name"]]["type"], field["type"], name):
+                return problem
+        elif "default" not in field:
+            return f"{name} is missing"
+    return ""
+
+
+def _kind(schema: Any) -> Any:
+    if not isinstance(schema, dict):
+        return schema
+    return (schema.get("type"), *(schema.get(key) for key in _LOGICAL))
+
+
 def _described_logical(*schemas: Any) -> bool:
     return any(isinstance(schema, dict) and "logicalType" in schema for schema in schemas)
 

@@ -66,11 +66,21 @@ def read(line: bytes, *, source_id: str, legacy: bool = False) -> Reading:
     return reading
 
 
+def read_document(document: Mapping[str, Any], *, source_id: str, legacy: bool = False) -> Reading:
+    """Read one envelope that is already in memory, under the same rules as ``read``.
+
+    Its values are those of a parsed line: text, int, bool, None, Decimal, list, dict; times as ISO-8601 text.
+    """
+    reading = Reading()
+    _read_document(document, reading, source_id, legacy)
+    return reading
+
+
 def _refuse_constant(token: str) -> Decimal:
     return Decimal(token)
 
 
-def _read_document(document: dict[str, Any], reading: Reading, source_id: str, legacy: bool) -> None:
+def _read_document(document: Mapping[str, Any], reading: Reading, source_id: str, legacy: bool) -> None:
     event = reading.event
     for name in rules.REQUIRED_KEYS:
         if name not in document and name != "correlation_id":

@@ -45,7 +45,7 @@ def fit(number: Decimal) -> tuple[Decimal, bool]:
     """``number`` rounded half-even to 18 decimals, and whether that changed it. Raises as ``read``."""
     if not number.is_finite():
         raise NumberError("number_invalid", f"{number} is not finite")
-    if number.adjusted() > 20 or abs(number) >= LIMIT:
+    if number.adjusted() > 20 or number.copy_abs() >= LIMIT:
         raise NumberError("number_out_of_range", f"{number:.6E} is outside ±1.7e20")
     exponent = number.as_tuple().exponent
     if isinstance(exponent, int) and exponent < -SCALE:

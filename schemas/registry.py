@@ -158,6 +158,7 @@ class Registry:
 
     def _failure(self, error: Exception) -> TradetapeError:
         return TradetapeError(
-            f"the schema registry at {self.url} does not answer as it should ({type(error).__name__}: {str(error)[:200]})",
+            f"the schema registry at {self.url} does not answer as it should "
+            f"({type(error).__name__}: {str(error)[:200]})",
             hint="check that it is up (`tradetape status`) and that TRADETAPE_REGISTRY_URL is right",
         )

@@ -109,7 +109,8 @@ def envelope_violations(event: Mapping[str, Any], event_type: EventType) -> Iter
 def payload_violations(payload: Mapping[str, Any], event_type: EventType) -> Iterator[Violation]:
     """Every rule that the decoded ``payload`` breaks."""
     for name in event_type.required:
-        if payload.get(name) is None:
+        value = payload.get(name)
+        if value is None or (value == "" and name == "client_order_id"):
             yield Violation("missing_payload_key", name)
     for name, allowed in event_type.enumerations.items():
         value = payload.get(name)

@@ -1,0 +1,146 @@
+"""One order's history: what its events say together, and where they contradict each other (P-04).
+
+Every condition is a function of the order's state, so that each is found whatever the order of arrival, and a later
+event that mends it resolves it: ``observe`` folds one event, ``conditions`` says what now holds, and the difference
+to what was open before is the event's findings.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from tradetape.processors.findings import NOTED, OPENED, RESOLVED, Finding, finding
+from tradetape.processors.state import Fill, Order
+from tradetape.schemas.numbers import WIDE, text
+
+TERMINALS = frozenset({"order_cancelled", "order_failed", "order_expired", "order_completed"})
+ORDER_EVENTS = TERMINALS | {"order_created", "order_filled", "order_status", "order_snapshot"}
+
+NATIVE_FILLED = "OrderFilled"
+"""Hummingbot's status of an execution; without its trade it tells when, not how much."""
+
+FILL_IDS = 64
+"""Executions of one order that are recognised when they come again without a position."""
+
+
+def order_id(event: Mapping[str, Any]) -> str:
+    """The order that ``event`` is about, empty if about none."""
+    if event["event_type"] not in ORDER_EVENTS:
+        return ""
+    return event["payload"]["client_order_id"] or ""
+
+
+def is_repeated_fill(order: Order, event: Mapping[str, Any]) -> bool:
+    """Whether this very execution is in the order already (it came once without a position, once with)."""
+    return event["event_type"] == "order_filled" and event["event_id"] in order.fill_ids
+
+
+def observe(order: Order, event: Mapping[str, Any]) -> list[Finding]:
+    """Fold ``event`` into ``order``; returns the findings that it opens, resolves or notes."""
+    kind, payload = event["event_type"], event["payload"]
+    placed = event["source_position"] is not None or event["source_stream"] is None
+    findings: list[Finding] = []
+    if kind == "order_snapshot":
+        _know(order, payload)
+    else:
+        if placed:
+            order.ran_backwards |= event["ts_utc"] < order.last_ts
+            order.last_ts = event["ts_utc"]
+        if kind == "order_created":
+            order.created = True
+            _know(order, payload)
+        elif kind in TERMINALS:
+            name = event["native_type"] or kind
+            order.terminals[name] = order.terminals.get(name, 0) + 1
+        elif kind == "order_filled" or payload["status"] == NATIVE_FILLED:
+            if placed:
+                if not order.created and not order.fill_reported:
+                    findings.append(finding("fill_before_created", NOTED, payload["client_order_id"]))
+                order.fill_reported = True
+                order.filled_after_terminal |= bool(order.terminals)
+            if kind == "order_filled":
+                _fill(order, event)
+    _correlate(order, event)
+    order.is_open = order.known and not order.terminals
+    findings += _changed(order, payload["client_order_id"])
+    return findings
+
+
+def _know(order: Order, payload: Mapping[str, Any]) -> None:
+    order.known = True
+    order.side = payload["side"] or order.side
+    if payload["amount_base"] is not None:
+        order.amount = payload["amount_base"]
+
+
+def _fill(order: Order, event: Mapping[str, Any]) -> None:
+    payload = event["payload"]
+    order.filled = WIDE.add(order.filled, payload["fill_qty_base"])
+    order.fill_ids = [*order.fill_ids[-FILL_IDS + 1 :], event["event_id"]]
+    order.side = order.side or payload["side"]
+    if order.side is None:
+        order.pending = [*order.pending[-FILL_IDS + 1 :], fill_of(payload)]
+
+
+def fill_of(payload: Mapping[str, Any]) -> Fill:
+    """The execution that an order_filled payload reports."""
+    fees = [(payload["fee_asset"], payload["fee_amount"])]
+    fees += [(fee["asset"], fee["amount"]) for fee in payload["other_fees"]]
+    return Fill(payload["fill_price"], payload["fill_qty_base"], fees)
+
+
+def _correlate(order: Order, event: Mapping[str, Any]) -> None:
+    correlation_id = event["correlation_id"]
+    if event["legacy"] and correlation_id == event["event_id"]:
+        return
+    if not order.correlation_id:
+        order.correlation_id = correlation_id
+    elif order.correlation_id != correlation_id:
+        order.correlations_differ = True
+
+
+def conditions(order: Order) -> Iterator[str]:
+    """The codes that hold of ``order`` as it stands."""
+    completed = any(name == "order_completed" or name.endswith("OrderCompleted") for name in order.terminals)
+    if order.fill_ids and not order.known:
+        yield "fill_without_order"
+    if completed and not order.fill_ids:
+        yield "completed_without_fill"
+    if order.amount is not None and order.fill_ids:
+        if completed and order.filled < order.amount:
+            yield "completed_underfilled"
+        if order.filled > order.amount:
+            yield "overfill"
+    if len(order.terminals) > 1:
+        yield "conflicting_terminals"
+    if any(count > 1 for count in order.terminals.values()):
+        yield "duplicate_terminal"
+    if order.filled_after_terminal:
+        yield "fill_after_terminal"
+    if order.ran_backwards:
+        yield "out_of_order"
+    if order.correlations_differ:
+        yield "correlation_mismatch"
+    if order.pending and order.side is None:
+        yield "fill_side_unknown"
+
+
+def _changed(order: Order, subject: str) -> list[Finding]:
+    holding = list(conditions(order))
+    before = order.open_findings
+    if holding == before:
+        return []
+    order.open_findings = holding
+    detail = _detail(order)
+    return [finding(code, OPENED, subject, detail) for code in holding if code not in before] + [
+        finding(code, RESOLVED, subject, detail) for code in before if code not in holding
+    ]
+
+
+def _detail(order: Order) -> str:
+    numbers: dict[str, Any] = {"filled": text(order.filled), "terminals": order.terminals}
+    if order.amount is not None:
+        numbers["amount"] = text(order.amount)
+    return json.dumps(numbers, separators=(",", ":"))

@@ -1,0 +1,168 @@
+"""The records that an event causes on the output topics (design, Verdict)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+
+import orjson
+
+from tradetape.processors.findings import CATALOGUE, Finding
+from tradetape.processors.positions import average_cost
+from tradetape.processors.reading import RawRecord, Reading
+from tradetape.processors.risk import Figures
+from tradetape.processors.version import CORE_VERSION
+from tradetape.schemas import times
+from tradetape.schemas.catalogue import EventType, output_schema
+from tradetape.schemas.numbers import text
+
+END = "tt"
+
+
+_TEXTS = tuple(
+    f["name"] for f in output_schema("audited")["fields"] if f["doc"].startswith("as in the envelope; empty")
+)
+_NULLABLE = tuple(f["name"] for f in output_schema("audited")["fields"] if isinstance(f["type"], list))
+_NOTHING: dict[str, Any] = dict.fromkeys(_TEXTS, "") | dict.fromkeys(_NULLABLE)
+
+
+def audited(
+    raw: RawRecord,
+    reading: Reading,
+    *,
+    disposition: str,
+    reasons: Sequence[str] = (),
+    reason_detail: str = "",
+    link: str = "",
+    findings: Sequence[Finding] = (),
+) -> dict[str, Any]:
+    """The verdict on ``raw``: derived_seq 0 of its offset."""
+    event = reading.event
+    record: dict[str, Any] = dict(_NOTHING)
+    if event is not None:
+        for name in _TEXTS:
+            record[name] = event[name] or ""
+        for name in _NULLABLE:
+            record[name] = event[name]
+    record.update(
+        disposition=disposition,
+        raw_partition=raw.partition,
+        raw_offset=raw.offset,
+        derived_seq=0,
+        reasons=reasons,
+        reason_detail=reason_detail,
+        link=link,
+        findings=[item._asdict() for item in findings],
+        core_version=CORE_VERSION,
+        ingest_ts_utc=raw.timestamp,
+        ts_utc=0,
+        correlation_id="",
+        payload="{}",
+        native=b"",
+        raw_schema_id=reading.schema_id,
+        raw=raw.value,
+        _end=END,
+    )
+    if event is not None and reading.event_type is not None:
+        record["ts_utc"] = event["ts_utc"] if disposition == "accepted" else _storable(event["ts_utc"])
+        record["correlation_id"] = event["correlation_id"]
+        record["payload"] = payload_json(event, reading.event_type)
+        if disposition == "rejected":
+            record["native"] = event["native"] or b""
+    return record
+
+
+def _storable(ts_utc: int) -> int:
+    """A rejected event's time, 0 where it is none that a column of times can hold."""
+    return ts_utc if times.EARLIEST <= ts_utc < times.LATEST else 0
+
+
+def payload_json(event: Mapping[str, Any], event_type: EventType) -> str:
+    """The payload as one JSON object: nulls left out, decimals as text, times as ISO-8601, unknown keys merged in."""
+    payload = {key: value for key, value in event["payload"].items() if value is not None}
+    for name in event_type.times:
+        if name in payload and times.EARLIEST <= payload[name] < times.LATEST:
+            payload[name] = times.text(payload[name])
+    known = orjson.dumps(payload, default=_plain)
+    return _merge(payload, known, event["extra"]).decode() if event["extra"] else known.decode()
+
+
+def _merge(payload: dict[str, Any], known: bytes, extra: str) -> bytes:
+    try:
+        unknown = orjson.loads(extra)
+    except orjson.JSONDecodeError:
+        unknown = None
+    if not isinstance(unknown, dict):
+        return orjson.dumps({**payload, "extra": extra}, default=_plain)
+    shared = unknown.keys() & payload.keys()
+    if shared:
+        for key in shared:
+            both = isinstance(unknown[key], dict) and isinstance(payload[key], dict)
+            unknown[key] = {**unknown[key], **payload[key]} if both else payload[key]
+        return orjson.dumps({**payload, **unknown}, default=_plain)
+    if len(known) == len(b"{}") or not unknown:
+        return known if not unknown else extra.encode()
+    # Spliced as text: numbers that no schema knows stay as they were written.
+    return known[:-1] + b"," + extra.strip()[1:].encode()
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, Decimal):
+        return text(value)
+    if isinstance(value, bytes):
+        return value.hex()
+    raise TypeError(type(value).__name__)
+
+
+def _context(raw: RawRecord, event: Mapping[str, Any], derived_seq: int) -> dict[str, Any]:
+    return {
+        "raw_partition": raw.partition,
+        "raw_offset": raw.offset,
+        "derived_seq": derived_seq,
+        "event_id": event["event_id"],
+        "event_type": event["event_type"],
+        "correlation_id": event["correlation_id"],
+        "ts_utc": event["ts_utc"],
+        "ingest_ts_utc": raw.timestamp,
+        "core_version": CORE_VERSION,
+        "environment": event["environment"],
+        "account": event["account"],
+        "instance_name": event["instance_name"],
+        "_end": END,
+    }
+
+
+def risk_figure(raw: RawRecord, event: Mapping[str, Any], figures: Figures, derived_seq: int) -> dict[str, Any]:
+    """The figures after ``event``."""
+    position, instance = figures
+    record = _context(raw, event, derived_seq)
+    record.update(
+        connector_name=event["connector_name"],
+        trading_pair=event["trading_pair"],
+        net_base=position.net_base,
+        cost_quote=position.cost_quote,
+        avg_cost=average_cost(position),
+        realised_quote=position.realised_quote,
+        fees=position.fees,
+        last_price=position.last_price,
+        fills=position.fills,
+        open_orders=instance.open_orders,
+        orders_created=instance.orders_created,
+        orders_cancelled=instance.orders_cancelled,
+        orders_failed=instance.orders_failed,
+    )
+    return record
+
+
+def alert(raw: RawRecord, event: Mapping[str, Any], found: Finding, derived_seq: int) -> dict[str, Any]:
+    """A finding that a person should look at now (S0-10)."""
+    record = _context(raw, event, derived_seq)
+    record.update(
+        severity=found.severity,
+        code=found.code,
+        subject=found.subject,
+        message=f"{event['instance_name']}: {CATALOGUE[found.code].meaning} ({found.subject})",
+        detail=found.detail,
+    )
+    return record

@@ -1,0 +1,117 @@
+"""The Faust application: which topics, which settings and why."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import faust
+import mode
+from aiokafka.structs import TopicPartition
+from faust.types import EventT
+
+from tradetape.processors.stream.judge import Judge, WriterSchemas
+from tradetape.processors.stream.table import StateTable
+from tradetape.processors.stream.transport import BatchTransport
+from tradetape.schemas import codec, topics
+from tradetape.schemas.catalogue import output_schema
+from tradetape.schemas.crashpoints import reach
+from tradetape.schemas.registry import Registry
+
+log = logging.getLogger(__name__)
+
+APP_ID = "tradetape-worker"
+FETCH_BYTES = 1024 * 1024
+"""Per partition and fetch: about 3,700 events, the batch that one message carries."""
+
+OUTPUT_BATCH_BYTES = 500_000
+
+
+class Untouched(faust.Schema):
+    """Hands keys and values through as they are: the core decodes, and what does not decode is evidence."""
+
+    def compile(self, app: Any, **_: Any) -> Callable[..., Any]:
+        create_event = app.create_event
+
+        async def decode(message: Any, *, propagate: bool = False) -> EventT:
+            event: EventT = create_event(message.key, message.value, message.headers, message)
+            return event
+
+        return decode
+
+
+def build(*, bootstrap_servers: str, registry: Registry, partitions: int, data_folder: Path, member: str) -> faust.App:
+    """The worker's app for ``partitions`` partitions; ``member`` is this worker's lasting name in the group."""
+    app = faust.App(
+        APP_ID,
+        broker=[f"kafka://{server}" for server in bootstrap_servers.split(",")],
+        store="memory://",
+        datadir=str(data_folder),
+        web_enabled=False,
+        topic_partitions=partitions,
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        table_standby_replicas=0,
+        # A batch in flight may otherwise still write after its partition was given away.
+        stream_wait_empty=True,
+        stream_buffer_maxsize=4,
+        # Static membership and a short session: a restarted worker is back in 3 s instead of 40.
+        consumer_group_instance_id=member,
+        broker_session_timeout=6,
+        broker_heartbeat_interval=2,
+        broker_commit_interval=1,
+        consumer_max_fetch_size=FETCH_BYTES,
+        consumer_auto_offset_reset="earliest",
+        producer_acks=-1,
+        producer_compression_type="lz4",
+        producer_max_batch_size=OUTPUT_BATCH_BYTES,
+        producer_max_request_size=topics.MAX_AUDITED_BYTES,
+    )
+    app.transport = BatchTransport(app.conf.broker_consumer, app)
+    events = app.topic(topics.EVENTS, schema=Untouched())
+    changelog = app.topic(topics.STATE, schema=Untouched(), acks=False, internal=True, maxsize=131_072)
+    table = StateTable(app, name="state", key_type=bytes, value_type=bytes, changelog_topic=changelog)
+    app.tables.add(table)
+    schema_names = {topics.AUDITED: "audited", topics.RISK: "risk", topics.ALERTS: "alerts"}
+    encoders = {
+        topic: codec.Encoder(output_schema(name), registry.look_up(topic, output_schema(name)))
+        for topic, name in schema_names.items()
+    }
+
+    async def send(topic: str, partition: int, records: Sequence[tuple[bytes, bytes]]) -> None:
+        await _send(app.producer._producer, topic, partition, records)
+
+    async def log_start(partition: int) -> int:
+        tp = TopicPartition(topics.EVENTS, partition)
+        earliest = await app.consumer.earliest_offsets(tp)
+        return int(earliest[tp])
+
+    judge = Judge(table=table, schemas=WriterSchemas(registry.by_id), encoders=encoders, send=send, log_start=log_start)
+
+    @app.agent(events, name="judge", supervisor_strategy=mode.CrashingSupervisor)  # type: ignore[untyped-decorator]
+    async def judge_events(stream: Any) -> None:
+        async for event in stream.noack().events():
+            message = event.message
+            await judge.handle(message.partition, message.value)
+            event.ack()
+            reach("worker.batch_acknowledged")
+
+    return app
+
+
+async def _send(producer: Any, topic: str, partition: int, records: Sequence[tuple[bytes, bytes]]) -> None:
+    """Send ``records`` in order and wait for the acknowledgement of each."""
+    sent: list[asyncio.Future[Any]] = []
+    batch = producer.create_batch()
+    for key, value in records:
+        if batch.append(timestamp=None, key=key, value=value) is None:
+            sent.append(await producer.send_batch(batch, topic, partition=partition))
+            batch = producer.create_batch()
+            if batch.append(timestamp=None, key=key, value=value) is None:
+                raise OverflowError(f"{topic}: a record of {len(value)} bytes does not fit an empty batch")
+    sent.append(await producer.send_batch(batch, topic, partition=partition))
+    reach("worker.outputs_sent")
+    await asyncio.gather(*sent)

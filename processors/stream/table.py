@@ -1,0 +1,75 @@
+"""Committed state of the assigned partitions, backed by the changelog ``tradetape.state``."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Any
+
+import faust
+from aiokafka.producer.message_accumulator import BatchBuilder
+from faust.types import TP
+
+from tradetape.processors.state import PartitionState
+from tradetape.schemas.topics import MAX_AUDITED_BYTES, STATE
+
+
+class StateTable(faust.Table[bytes, bytes]):
+    """A Faust table whose content is one dict per partition and whose writes are atomic per batch.
+
+    Faust recovers it from the changelog; ``commit`` writes it.
+    """
+
+    def __init__(self, app: Any, **kwargs: Any) -> None:
+        super().__init__(app, **kwargs)
+        self._committed: dict[int, dict[bytes, bytes]] = defaultdict(dict)
+        self._states: dict[int, PartitionState] = {}
+
+    def state(self, partition: int) -> PartitionState:
+        """The state of an assigned ``partition``, as of its last committed batch."""
+        state = self._states.get(partition)
+        if state is None:
+            state = self._states[partition] = PartitionState(partition, self._committed[partition])
+        return state
+
+    async def commit(self, partition: int) -> None:
+        """Write what the current batch changed: to the changelog as one record batch, then here.
+
+        The broker appends a record batch whole or not at all, so recovery never sees half a batch (decision 0002).
+        """
+        state = self._states[partition]
+        changes = list(state.changes())
+        producer = self.app.producer._producer
+        batch = BatchBuilder(MAX_AUDITED_BYTES, producer._message_accumulator._compression_type)
+        for key, value in changes:
+            if batch.append(timestamp=None, key=key, value=value) is None:
+                raise OverflowError(f"state changes of one batch exceed {MAX_AUDITED_BYTES} bytes")
+        sent = await producer.send_batch(batch, STATE, partition=partition)
+        appended = await sent
+        self.app.tables.recovery.active_offsets[TP(STATE, partition)] = appended.offset + len(changes) - 1
+        _apply(self._committed[partition], changes)
+        state.committed()
+
+    def apply_changelog_batch(self, batch: Iterable[Any]) -> None:
+        """Recovery: take in what the changelog holds."""
+        for event in batch:
+            message = event.message
+            _apply(self._committed[message.partition], [(message.key, message.value)])
+
+    async def on_rebalance(
+        self, assigned: set[TP], revoked: set[TP], newly_assigned: set[TP], generation_id: int = 0
+    ) -> None:
+        """Forget what belongs to others now, and every decoded record: another worker may have written since."""
+        await super().on_rebalance(assigned, revoked, newly_assigned, generation_id)
+        ours = {tp.partition for tp in assigned}
+        for partition in self._committed.keys() - ours:
+            del self._committed[partition]
+        self._states.clear()
+
+
+def _apply(committed: dict[bytes, bytes], changes: Iterable[tuple[bytes, bytes | None]]) -> None:
+    for key, value in changes:
+        if value is None:
+            committed.pop(key, None)
+        else:
+            committed[key] = value
