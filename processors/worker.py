@@ -2,7 +2,7 @@
 
 Addresses come from the environment: TRADETAPE_BOOTSTRAP_SERVERS, TRADETAPE_REGISTRY_URL, and TRADETAPE_HOME for the
 folder that Faust may write to. TRADETAPE_MEMBER names this worker in the group (default worker-1); two workers of one
-cluster need two names.
+cluster need two names. TRADETAPE_READY_FILE is created once the worker has its partitions and their state.
 """
 
 from __future__ import annotations
@@ -58,6 +58,13 @@ def run() -> None:
         data_folder=data_folder,
         member=member,
     )
+    ready_file = os.environ.get("TRADETAPE_READY_FILE")
+    if ready_file:
+
+        async def tell_ready(*_: object, **__: object) -> None:
+            Path(ready_file).touch()
+
+        app.on_rebalance_complete.connect(tell_ready, weak=False)
     faust.Worker(app, loglevel="INFO", redirect_stdouts=False).execute_from_commandline()
 
 

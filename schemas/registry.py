@@ -162,3 +162,11 @@ class Registry:
             f"({type(error).__name__}: {str(error)[:200]})",
             hint="check that it is up (`tradetape status`) and that TRADETAPE_REGISTRY_URL is right",
         )
+
+
+def register_all(registry: Registry) -> list[SubjectState]:
+    """Register every schema of this code; where one is refused, none is, and the states say why."""
+    states = [registry.check(subject) for subject in subjects()]
+    if any(state.state == "refused" for state in states):
+        return states
+    return [registry.register(subject) for subject in subjects()]

@@ -1,0 +1,169 @@
+"""The audit report: what happened, how it is linked, what is wrong, under which figures, and is anything missing."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from tradetape.sinks import queries
+from tradetape.sinks.store import Store
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """One table of the report: a named query and the columns to show, as (column, heading)."""
+
+    title: str
+    query: str
+    columns: Sequence[tuple[str, str]]
+    params: Mapping[str, str]
+    empty: str
+
+
+SECTIONS = (
+    Section(
+        "Open findings",
+        "findings",
+        [("instance_name", "instance"), ("code", "finding"), ("subjects", "orders or events")],
+        {},
+        "none",
+    ),
+    Section(
+        "Quarantine",
+        "quarantine",
+        [("file", "file"), ("line", "line"), ("reasons", "reasons"), ("reason_detail", "what was found")],
+        {},
+        "empty",
+    ),
+    Section(
+        "Risk per instance",
+        "positions",
+        [
+            ("environment", "environment"),
+            ("instance_name", "instance"),
+            ("connector_name", "connector"),
+            ("trading_pair", "pair"),
+            ("net_base", "net base"),
+            ("avg_cost", "average cost"),
+            ("realised_quote", "realised"),
+            ("fees", "fees"),
+        ],
+        {},
+        "no executions",
+    ),
+    Section(
+        "Portfolio, by environment and quote asset",
+        "portfolio",
+        [
+            ("environment", "environment"),
+            ("quote_asset", "quote"),
+            ("instances", "instances"),
+            ("positions", "positions"),
+            ("net_exposure", "net exposure"),
+            ("gross_exposure", "gross exposure"),
+            ("realised", "realised"),
+        ],
+        {},
+        "no executions",
+    ),
+)
+
+
+def rows(store: Store, name: str, params: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
+    """The rows of a named query. Raises TradetapeError as ``queries.run``."""
+    answer = b"".join(queries.run(store, name, params))
+    return [json.loads(line) for line in answer.splitlines()]
+
+
+def show(store: Store, console: Console, completeness: Sequence[Row]) -> None:
+    """Print the whole report; ``completeness`` are the rows of the query with Kafka's offsets beside them."""
+    _show_counts(console, rows(store, "counts"))
+    _show_links(console, rows(store, "links"))
+    for section in SECTIONS:
+        found = rows(store, section.query, section.params)
+        _table(
+            console, section.title, [heading for _, heading in section.columns], _cells(found, section), section.empty
+        )
+    _show_lag(console, rows(store, "event_lag"))
+    show_completeness(console, completeness)
+
+
+def _cells(found: Iterable[Row], section: Section) -> list[list[str]]:
+    return [[text(row[name]) for name, _ in section.columns] for row in found]
+
+
+def text(value: Any) -> str:
+    """A cell: long decimals shortened to 8 places for the eye, lists and maps in one line."""
+    if isinstance(value, dict):
+        return " ".join(f"{text(amount)} {asset}" for asset, amount in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    if isinstance(value, str) and value.count(".") == 1:
+        whole, _, places = value.partition(".")
+        if whole.lstrip("-").isdigit() and places.isdigit():
+            return f"{whole}.{places[:8]}"
+    return "" if value is None else str(value)
+
+
+def _table(console: Console, title: str, headings: Sequence[str], cells: Sequence[Sequence[str]], empty: str) -> None:
+    if not cells:
+        console.print(f"\n[bold]{title}[/bold]: {empty}")
+        return
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    for position, heading in enumerate(headings):
+        table.add_column(heading, justify="right" if _numeric(cells, position) else "left", overflow="fold")
+    for line in cells:
+        table.add_row(*line)
+    console.print(table)
+
+
+def _numeric(cells: Sequence[Sequence[str]], position: int) -> bool:
+    return all(line[position].replace(".", "").replace("-", "").replace(",", "").isdigit() for line in cells)
+
+
+def _show_counts(console: Console, found: Iterable[Row]) -> None:
+    totals: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    for row in found:
+        totals[row["instance_name"]][row["event_type"]] += row["n"]
+    types = sorted({name for counts in totals.values() for name in counts})
+    cells = [
+        [instance, *(f"{counts[name]:,}" if counts[name] else "" for name in types), f"{sum(counts.values()):,}"]
+        for instance, counts in sorted(totals.items())
+    ]
+    headings = ["instance", *(name.replace("_", " ") for name in types), "all"]
+    _table(console, "Events by type and instance", headings, cells, "none")
+
+
+def _show_links(console: Console, found: Iterable[Row]) -> None:
+    totals: dict[str, int] = defaultdict(int)
+    for row in found:
+        totals[row["link"]] += row["n"]
+    console.print("[bold]Links[/bold]: " + ", ".join(f"{n:,} {link}" for link, n in sorted(totals.items())))
+
+
+def _show_lag(console: Console, found: Sequence[Row]) -> None:
+    if found:
+        cells = [[text(value) for value in row.values()] for row in found]
+        _table(console, "Lag from event to Kafka, seconds", [name.replace("_", " ") for name in found[0]], cells, "")
+
+
+def show_completeness(console: Console, completeness: Sequence[Row]) -> None:
+    """Print Kafka's offsets against the stored rows, and the verdict in one line."""
+    cells = [[text(value) for value in row.values()] for row in completeness]
+    headings = [name.replace("_", " ") for name in completeness[0]] if completeness else []
+    _table(
+        console, "Completeness: offsets in Kafka against rows in ClickHouse", headings, cells, "nothing ingested yet"
+    )
+    lost = sum(row["missing"] for row in completeness)
+    double = sum(row["doubles"] for row in completeness)
+    colour = "red" if lost or double else "green"
+    console.print(f"[bold {colour}]{lost} lost, {double} double[/bold {colour}]")
