@@ -10,7 +10,8 @@ ROOT = UUID("6f0a4d3e-1c55-5d0b-9a43-7e1d5b9f2c11")
 
 def derive(*parts: str) -> str:
     """UUIDv5 of ``parts``; parts cannot run into one another."""
-    return str(uuid5(ROOT, "\x1f".join(part.replace("\x1f", "\x1f\x1f") for part in parts)))
+    escaped = (part.replace("\x1e", "\x1e\x1e").replace("\x1f", "\x1e\x1f") for part in parts)
+    return str(uuid5(ROOT, "\x1f".join(escaped)))
 
 
 def canonical(native: str) -> str | None:

@@ -1,0 +1,310 @@
+"""The SDK: what a bot calls to put its events on the record (S3-01, S3-02, S3-06).
+
+    with Recorder(instance_name="bot1", producer="my_strategy", connector_name="kucoin", trading_pair="BTC-USDT",
+                  bootstrap_servers="localhost:9092", registry_url="http://localhost:8081") as r:
+        order = r.order_created(client_order_id="c1", side="buy", order_type="limit",
+                                price="27000.5", amount_base="0.01", is_live=True)
+        r.order_cancelled(client_order_id="c1", follows=order)
+
+Recording takes about a tenth of a millisecond and never waits for Kafka; leaving the block does, and raises if
+anything is not there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from decimal import Decimal
+from threading import Lock
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+from uuid import uuid4
+
+from tradetape.producers import events, unmapped
+from tradetape.producers.emitter import Emits, Emitter
+from tradetape.producers.events import EventRefused
+from tradetape.schemas import envelope_json, environments, times
+from tradetape.schemas.catalogue import event_types
+from tradetape.schemas.errors import TradetapeError
+
+SYSTEM = "sdk"
+
+Number = Decimal | int | str
+"""Exact numbers only: a float is refused."""
+
+Moment = datetime | int | str
+"""Aware datetime, microseconds since 1970, or ISO-8601 text with Z."""
+
+
+class Recorded(NamedTuple):
+    """What was recorded: pass it as ``follows=`` to what happens because of it."""
+
+    event_id: str
+    correlation_id: str
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _new_id() -> str:
+    return str(uuid4())
+
+
+class Recorder:
+    """Records the events of one bot instance.
+
+    ``environment`` is by default what the connector's name says (paper, testnet), else live. ``clock`` gives the time
+    of events recorded without ``ts_utc``, ``new_id`` their ids and the run's id. Pass an ``emitter`` to share one
+    between recorders (it stays open), or the two addresses. Safe to share by threads.
+
+    Raises TradetapeError at construction when the stack is not there, and at any call for deliveries that failed.
+    """
+
+    def __init__(
+        self,
+        *,
+        instance_name: str,
+        producer: str,
+        connector_name: str = "",
+        trading_pair: str = "",
+        controller_id: str = "",
+        environment: str | None = None,
+        account: str = "",
+        bootstrap_servers: str = "",
+        registry_url: str = "",
+        emitter: Emits | None = None,
+        clock: Callable[[], datetime] = _now,
+        new_id: Callable[[], str] = _new_id,
+    ) -> None:
+        self._defaults = {
+            "instance_name": instance_name,
+            "producer": producer,
+            "connector_name": connector_name,
+            "trading_pair": trading_pair,
+            "controller_id": controller_id,
+            "environment": environment,
+            "account": account,
+        }
+        self._clock = clock
+        self._new_id = new_id
+        self._lock = Lock()
+        self._sequence = 0
+        self.run_id = new_id()
+        self._owned: Emitter | None = None
+        if emitter is None:
+            if not bootstrap_servers or not registry_url:
+                raise TradetapeError("a recorder needs an emitter, or bootstrap_servers and registry_url")
+            emitter = self._owned = Emitter(bootstrap_servers, registry_url, client_id=instance_name, block=False)
+        self._emitter: Emits = emitter
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if kind is None:
+            self.flush()
+        elif self._owned is not None:
+            self._owned.__exit__(kind, error, at)
+
+    def flush(self, timeout: float = 60.0) -> None:
+        """Wait until Kafka has everything recorded so far; raises TradetapeError if not, after ``timeout`` s."""
+        self._emitter.flush(timeout)
+
+    def record(
+        self,
+        event_type: str,
+        payload: Mapping[str, Any],
+        *,
+        follows: Recorded | None = None,
+        correlation_id: str | None = None,
+        causation_id: str | None = None,
+        ts_utc: Moment | None = None,
+        event_id: str | None = None,
+        **context: Any,
+    ) -> Recorded:
+        """Record one event and return its ids.
+
+        Without ``follows`` or ``correlation_id`` it is the first of its chain, and correlation_id is its event_id;
+        ``follows`` also makes that event the direct cause. ``context`` overrides envelope fields, e.g. trading_pair.
+        Payload keys that the schema does not know are kept. An event that breaks a contract rule is still evidence:
+        it goes out as an UnmappedRecord, and the processor writes the reasons.
+
+        Raises TradetapeError for an unknown or a control event type, for a float where a decimal belongs, for values
+        that JSON cannot hold, for a full queue and for deliveries that failed.
+        """
+        known = event_types().get(event_type)
+        if known is None or known.control:
+            raise TradetapeError(f"{event_type!r} is no event type to record", hint="see `tradetape schemas list`")
+        event_id = event_id or self._new_id()
+        correlation_id = correlation_id or (follows.correlation_id if follows else event_id)
+        fields = {
+            **self._defaults,
+            "ts_utc": self._clock() if ts_utc is None else ts_utc,
+            "event_id": event_id,
+            "correlation_id": correlation_id,
+            "causation_id": causation_id or (follows.event_id if follows else None),
+            "run_id": self.run_id,
+            "source_system": SYSTEM,
+            "source_id": self.run_id,
+            "source_stream": SYSTEM,
+            **context,
+        }
+        if fields["environment"] is None:
+            fields["environment"] = environments.of_connector(str(fields["connector_name"]))
+        # The lock spans numbering and emitting: positions must reach Kafka in their order.
+        with self._lock:
+            fields["sequence"] = fields["source_position"] = self._sequence + 1
+            try:
+                event = events.new_event(event_type, payload=payload, **fields)
+            except EventRefused as refused:
+                event = self._unmapped(refused)
+            unmapped.send(self._emitter, event)
+            self._sequence += 1
+        return Recorded(event["event_id"], event["correlation_id"] or event["event_id"])
+
+    def _unmapped(self, refused: EventRefused) -> events.Event:
+        reading = envelope_json.read_document(refused.document, source_id=self.run_id)
+        return unmapped.unmapped(
+            format=envelope_json.FORMAT,
+            error=unmapped.explain(refused.violations),
+            native=events.to_json(refused.document),
+            fields={"ts_utc": times.to_micros(self._clock())} | reading.event | {"ingest_source": SYSTEM},
+            location=SYSTEM,
+        )
+
+    def order_created(
+        self,
+        *,
+        client_order_id: str,
+        side: str,
+        order_type: str,
+        amount_base: Number,
+        is_live: bool,
+        price: Number | None = None,
+        amount_quote: Number | None = None,
+        **more: Any,
+    ) -> Recorded:
+        """An order was sent. ``price`` in quote per base (needed for limit-like orders), ``amount_base`` in base."""
+        return self._record(
+            "order_created",
+            more,
+            client_order_id=client_order_id,
+            side=side,
+            order_type=order_type,
+            price=price,
+            amount_base=amount_base,
+            amount_quote=amount_quote,
+            is_live=is_live,
+        )
+
+    def order_cancelled(
+        self, *, client_order_id: str, reason: str | None = None, cancel_source: str | None = None, **more: Any
+    ) -> Recorded:
+        """An order ended by cancellation. ``cancel_source`` is strategy, risk, ops or exchange."""
+        return self._record(
+            "order_cancelled", more, client_order_id=client_order_id, reason=reason, cancel_source=cancel_source
+        )
+
+    def order_failed(
+        self,
+        *,
+        error_message: str,
+        client_order_id: str | None = None,
+        error_code: str | None = None,
+        failure_stage: str | None = None,
+        **more: Any,
+    ) -> Recorded:
+        """An order was refused. ``failure_stage`` is create, cancel or update."""
+        return self._record(
+            "order_failed",
+            more,
+            client_order_id=client_order_id,
+            error_code=error_code,
+            error_message=error_message,
+            failure_stage=failure_stage,
+        )
+
+    def order_expired(self, *, client_order_id: str, reason: str | None = None, **more: Any) -> Recorded:
+        """An order ended by its time in force."""
+        return self._record("order_expired", more, client_order_id=client_order_id, reason=reason)
+
+    def order_completed(self, *, client_order_id: str, side: str | None = None, **more: Any) -> Recorded:
+        """The bot considers the order fully executed."""
+        return self._record("order_completed", more, client_order_id=client_order_id, side=side)
+
+    def order_filled(
+        self,
+        *,
+        client_order_id: str,
+        fill_price: Number,
+        fill_qty_base: Number,
+        fill_qty_quote: Number,
+        fee_asset: str,
+        fee_amount: Number,
+        liquidity_side: str = "unknown",
+        fill_id: str | None = None,
+        side: str | None = None,
+        **more: Any,
+    ) -> Recorded:
+        """One execution. Price in quote per base, quantities in base and quote; a negative fee is a rebate."""
+        return self._record(
+            "order_filled",
+            more,
+            client_order_id=client_order_id,
+            fill_id=fill_id,
+            fill_price=fill_price,
+            fill_qty_base=fill_qty_base,
+            fill_qty_quote=fill_qty_quote,
+            fee_asset=fee_asset,
+            fee_amount=fee_amount,
+            liquidity_side=liquidity_side,
+            side=side,
+        )
+
+    def order_status(self, *, client_order_id: str, status: str, **more: Any) -> Recorded:
+        """A status of an order that no other type stands for."""
+        return self._record("order_status", more, client_order_id=client_order_id, status=status)
+
+    def order_snapshot(self, *, client_order_id: str, **more: Any) -> Recorded:
+        """The state of an order whose creation was not recorded: side, order_type, price, amount_base, status."""
+        return self._record("order_snapshot", more, client_order_id=client_order_id)
+
+    def risk_decision(
+        self,
+        *,
+        approved: bool,
+        decision: str,
+        reason: str,
+        max_notional_quote: Number | None = None,
+        policy_name: str | None = None,
+        **more: Any,
+    ) -> Recorded:
+        """A risk check. ``decision`` is allow, soft_pause, hard_stop or reduce."""
+        return self._record(
+            "risk_decision",
+            more,
+            approved=approved,
+            decision=decision,
+            reason=reason,
+            max_notional_quote=max_notional_quote,
+            policy_name=policy_name,
+        )
+
+    def state_snapshot(
+        self, *, state: str, regime: str | None = None, equity_quote: Number | None = None, **more: Any
+    ) -> Recorded:
+        """State of the bot: running, soft_pause or hard_stop; net_edge_pct, spread_pct, base_pct, target_base_pct."""
+        return self._record("state_snapshot", more, state=state, regime=regime, equity_quote=equity_quote)
+
+    def _record(self, event_type: str, more: dict[str, Any], **payload: Any) -> Recorded:
+        """``more`` holds arguments of ``record`` by their names, and any further payload keys."""
+        arguments = {name: more.pop(name) for name in _ARGUMENTS & more.keys()}
+        return self.record(event_type, payload | more, **arguments)
+
+
+_ARGUMENTS = frozenset(
+    {"follows", "correlation_id", "causation_id", "ts_utc", "event_id", "account", "connector_name", "trading_pair"}
+    | {"controller_id", "aggregate_id", "aggregate_type", "dry_run", "owner", "user_id", "source", "supersedes"}
+)
+"""Arguments of the typed methods that belong to the envelope; everything else is payload."""

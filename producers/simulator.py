@@ -1,0 +1,329 @@
+"""A fleet that never was, with known defects: native Hummingbot databases and JSON lines for demos and tests.
+
+Everything follows from the seed: no clock, no other randomness. Prices walk in Decimal.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+from random import Random
+from typing import Any, NamedTuple
+
+from tradetape.schemas import times
+
+START_MS = 1_700_000_000_000
+SCALE = 6
+TICK_MS = 5000
+FEE = '{"fee_type": "AddedToCost", "percent": "0.001", "percent_token": null, "flat_fees": []}'
+
+PAIRS = (("BTC", "USDT", "27000"), ("ETH", "USDT", "1800"), ("SOL", "USDT", "55"), ("AVAX", "USDT", "17"))
+MARKETS = ("kucoin", "kucoin", "bitget", "binance_paper_trade")
+
+DEFECTS = (
+    "fill_without_order",
+    "completed_without_fill",
+    "completed_underfilled",
+    "conflicting_terminals",
+    "duplicate_terminal",
+    "fill_after_terminal",
+    "out_of_order",
+    "fill_before_created",
+)
+"""What can be injected; each is the code of the finding to expect (fill_before_created is noted, not opened)."""
+
+DDL = """
+CREATE TABLE "Metadata" ("key" TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY ("key"));
+INSERT INTO "Metadata" VALUES ('local_db_version', '20220130');
+CREATE TABLE "Order" (
+    id TEXT NOT NULL, config_file_path TEXT NOT NULL, strategy TEXT NOT NULL, market TEXT NOT NULL,
+    symbol TEXT NOT NULL, base_asset TEXT NOT NULL, quote_asset TEXT NOT NULL, creation_timestamp BIGINT NOT NULL,
+    order_type TEXT NOT NULL, amount BIGINT NOT NULL, leverage INTEGER NOT NULL, price BIGINT NOT NULL,
+    last_status TEXT NOT NULL, last_update_timestamp BIGINT NOT NULL, exchange_order_id TEXT, position TEXT,
+    PRIMARY KEY (id));
+CREATE TABLE "OrderStatus" (
+    id INTEGER NOT NULL, order_id TEXT NOT NULL, timestamp BIGINT NOT NULL, status TEXT NOT NULL,
+    PRIMARY KEY (id), FOREIGN KEY(order_id) REFERENCES "Order" (id));
+CREATE TABLE "TradeFill" (
+    config_file_path TEXT NOT NULL, strategy TEXT NOT NULL, market TEXT NOT NULL, symbol TEXT NOT NULL,
+    base_asset TEXT NOT NULL, quote_asset TEXT NOT NULL, timestamp BIGINT NOT NULL, order_id TEXT NOT NULL,
+    trade_type TEXT NOT NULL, order_type TEXT NOT NULL, price BIGINT NOT NULL, amount BIGINT NOT NULL,
+    leverage INTEGER NOT NULL, trade_fee JSON NOT NULL, exchange_trade_id TEXT NOT NULL, position TEXT,
+    PRIMARY KEY (market, order_id, exchange_trade_id), FOREIGN KEY(order_id) REFERENCES "Order" (id));
+CREATE INDEX os_order_id_timestamp_index ON "OrderStatus" (order_id, timestamp);
+"""
+
+
+class Injected(NamedTuple):
+    """One defect that was written: what it is, where, and the code of the finding to expect."""
+
+    kind: str
+    instance: str
+    order_id: str
+    expected: str
+
+
+@dataclass(slots=True)
+class Ledger:
+    """What a simulation wrote: the databases, the rows by instance and table, and the defects."""
+
+    files: list[Path] = field(default_factory=list)
+    rows: dict[str, dict[str, int]] = field(default_factory=dict)
+    injected: list[Injected] = field(default_factory=list)
+
+
+class _Step(NamedTuple):
+    """One status of an order; ``amount`` is what was filled, in base units × 10^6."""
+
+    status: str
+    delay_ms: int
+    amount: int = 0
+
+
+def simulate_hummingbot(
+    folder: Path,
+    *,
+    bots: int,
+    orders_per_bot: int,
+    seed: int,
+    defects: Mapping[str, int] | Iterable[str] = (),
+) -> Ledger:
+    """Write one Hummingbot database per bot into ``folder`` (``sim_mm_1.sqlite``…), or go on with those there.
+
+    ``defects`` names what to inject, once per bot, or how often per bot. Raises ValueError for an unknown defect and
+    for more defects than orders.
+    """
+    wanted = dict(defects) if isinstance(defects, Mapping) else dict.fromkeys(defects, 1)
+    unknown = wanted.keys() - set(DEFECTS)
+    if unknown:
+        raise ValueError(f"no such defect: {', '.join(sorted(unknown))}; known are {', '.join(DEFECTS)}")
+    kinds = [kind for kind in DEFECTS for _ in range(wanted.get(kind, 0))]
+    if len(kinds) > orders_per_bot:
+        raise ValueError(f"{len(kinds)} defects do not fit into {orders_per_bot} orders")
+    folder.mkdir(parents=True, exist_ok=True)
+    ledger = Ledger()
+    for number in range(1, bots + 1):
+        path = folder / f"sim_mm_{number}.sqlite"
+        is_new = not path.exists()
+        with closing(sqlite3.connect(path)) as connection, connection:
+            if is_new:
+                connection.executescript(DDL)
+            bot = _Bot(connection, number, seed)
+            bot.trade(orders_per_bot, kinds, ledger)
+            ledger.rows[bot.instance] = {
+                table: connection.execute(f'SELECT count(*) FROM "{table}"').fetchone()[0]
+                for table in ("Order", "OrderStatus", "TradeFill")
+            }
+        ledger.files.append(path)
+    return ledger
+
+
+class _Bot:
+    """Quotes both sides of one pair around a random walk, order after order."""
+
+    def __init__(self, connection: sqlite3.Connection, number: int, seed: int) -> None:
+        self._connection = connection
+        self.instance = f"sim_mm_{number}"
+        done, last_ms = connection.execute('SELECT count(*), max(timestamp) FROM "OrderStatus"').fetchone()
+        self._random = Random(f"{seed}:{number}:{done}")
+        self._base, self._quote, price = PAIRS[(number - 1) % len(PAIRS)]
+        self._market = MARKETS[(number - 1) % len(MARKETS)]
+        row = connection.execute('SELECT price FROM "Order" ORDER BY rowid DESC LIMIT 1').fetchone()
+        self._mid = Decimal(row[0]).scaleb(-SCALE) if row else Decimal(price)
+        self._clock = (last_ms or START_MS + number * 137) + TICK_MS
+
+    def trade(self, orders: int, kinds: list[str], ledger: Ledger) -> None:
+        """``orders`` orders, the defects ``kinds`` spread over them."""
+        places = dict(zip(self._random.sample(range(orders), len(kinds)), kinds, strict=True))
+        for index in range(orders):
+            self._mid *= 1 + Decimal(self._random.randint(-30, 30)).scaleb(-4)
+            kind = places.get(index)
+            order_id = self._order(kind, buys=index % 2 == 0)
+            self._clock += self._random.randint(1, TICK_MS)
+            if kind is not None:
+                ledger.injected.append(Injected(kind, self.instance, order_id, kind))
+
+    def _order(self, kind: str | None, *, buys: bool) -> str:
+        side = "Buy" if buys else "Sell"
+        spread = Decimal(self._random.randint(5, 30)).scaleb(-4)
+        price = _scaled(self._mid * (1 - spread if buys else 1 + spread))
+        amount = self._random.randint(10, 500) * 10_000
+        order_id = f"{side[0]}{self._base[0]}{self._quote[0]}{self._random.getrandbits(96):024x}"
+        order_type = self._random.choice(("LIMIT", "LIMIT_MAKER"))
+        steps = self._life(side, amount) if kind is None else self._defect(kind, side, amount)
+        moment = self._clock
+        place = (f"{self.instance}.yml", "pure_market_making", self._market, f"{self._base}-{self._quote}")
+        assets = (self._base, self._quote)
+        exchange_id = f"{self._random.getrandbits(96):024x}"
+        statuses = []
+        for step in steps:
+            moment += step.delay_ms
+            statuses.append((order_id, moment, step.status))
+            self._clock = max(self._clock, moment)
+        if kind != "fill_without_order":
+            ending = (statuses[-1][2], statuses[-1][1], exchange_id, "NIL")
+            self._insert("Order", order_id, *place, *assets, statuses[0][1], order_type, amount, 1, price, *ending)
+        for step, status in zip(steps, statuses, strict=True):
+            self._connection.execute('INSERT INTO "OrderStatus" (order_id, timestamp, status) VALUES (?, ?, ?)', status)
+            if step.amount:
+                what = (*place, *assets, status[1], order_id, side.upper(), order_type, price, step.amount, 1)
+                self._insert("TradeFill", *what, FEE, f"{self._random.getrandbits(96):024x}", "NIL")
+        return order_id
+
+    def _insert(self, table: str, *values: object) -> None:
+        self._connection.execute(f'INSERT INTO "{table}" VALUES ({",".join("?" * len(values))})', values)
+
+    def _life(self, side: str, amount: int) -> list[_Step]:
+        """An order as it should be."""
+        created = _Step(f"{side}OrderCreated", 0)
+        outcome = self._random.random()
+        if outcome < 0.45:
+            return [created, _Step("OrderCancelled", self._pause())]
+        if outcome < 0.50:
+            return [created, _Step("OrderFailure", self._pause())]
+        if outcome < 0.53:
+            return [created, _Step("OrderExpired", self._pause())]
+        if outcome < 0.60:
+            return [created, self._fill(amount // 2), _Step("OrderCancelled", self._pause())]
+        parts = self._random.randint(1, 3)
+        part = amount // parts
+        fills = [self._fill(part) for _ in range(parts - 1)] + [self._fill(amount - part * (parts - 1))]
+        return [created, *fills, _Step(f"{side}OrderCompleted", 0)]
+
+    def _defect(self, kind: str, side: str, amount: int) -> list[_Step]:
+        """An order that shows ``kind`` and nothing else."""
+        created, completed = _Step(f"{side}OrderCreated", 0), _Step(f"{side}OrderCompleted", 0)
+        cancelled = _Step("OrderCancelled", self._pause())
+        lives: dict[str, Callable[[], list[_Step]]] = {
+            "fill_without_order": lambda: [self._fill(amount)],
+            "completed_without_fill": lambda: [created, completed],
+            "completed_underfilled": lambda: [created, self._fill(amount // 2), completed],
+            "conflicting_terminals": lambda: [created, self._fill(amount), completed, cancelled],
+            "duplicate_terminal": lambda: [created, cancelled, cancelled],
+            "fill_after_terminal": lambda: [created, cancelled, self._fill(amount // 2)],
+            "out_of_order": lambda: [created, _Step("OrderCancelled", -1 - self._pause())],
+            "fill_before_created": lambda: [self._fill(amount), created, completed],
+        }
+        return lives[kind]()
+
+    def _fill(self, amount: int) -> _Step:
+        return _Step("OrderFilled", self._pause(), amount)
+
+    def _pause(self) -> int:
+        return self._random.randint(1, TICK_MS)
+
+
+def _scaled(value: Decimal) -> int:
+    return int(value.scaleb(SCALE).to_integral_value())
+
+
+class LineCase(NamedTuple):
+    """A JSON line and the reason code it is rejected with; None where it is good."""
+
+    line: bytes
+    reason: str | None
+
+
+def envelope_lines(seed: int, n: int, *, bad: int = 0, instances: int = 3) -> list[LineCase]:
+    """``n`` canonical JSON lines, ``bad`` of them broken, each in one way; the ways take turns."""
+    random = Random(f"lines:{seed}")
+    broken = set(random.sample(range(n), bad))
+    ways = list(_BREAKS.items())
+    cases: list[LineCase] = []
+    for index, event in zip(range(n), _good_events(random, instances), strict=False):
+        if index in broken:
+            reason, spoil = ways[sum(1 for case in cases if case.reason) % len(ways)]
+            spoilt = spoil(event)
+            cases.append(LineCase(spoilt if isinstance(spoilt, bytes) else json.dumps(spoilt).encode(), reason))
+        else:
+            cases.append(LineCase(json.dumps(event).encode(), None))
+    return cases
+
+
+def _good_events(random: Random, instances: int) -> Iterator[dict[str, Any]]:
+    moment = START_MS * 1000
+    while True:
+        instance = f"line_bot_{random.randint(1, instances)}"
+        order_id, chain = f"c{random.getrandbits(64):016x}", _uuid(random)
+        price, amount = Decimal(random.randint(10_000, 30_000)), Decimal(random.randint(1, 900)).scaleb(-3)
+        created = {
+            "client_order_id": order_id,
+            "side": random.choice(("buy", "sell")),
+            "order_type": "limit",
+            "price": str(price),
+            "amount_base": str(amount),
+            "is_live": True,
+        }
+        filled = {
+            "client_order_id": order_id,
+            "side": created["side"],
+            "fill_price": str(price),
+            "fill_qty_base": str(amount),
+            "fill_qty_quote": str(price * amount),
+            "fee_asset": "USDT",
+            "fee_amount": str(price * amount / 1000),
+            "liquidity_side": "maker",
+        }
+        ending: tuple[str, dict[str, Any]] = random.choice(
+            (("order_filled", filled), ("order_cancelled", {"client_order_id": order_id, "reason": "refresh"}))
+        )
+        for event_type, payload in (("order_created", created), ending):
+            moment += random.randint(1_000, 5_000_000)
+            yield {
+                "event_id": chain if event_type == "order_created" else _uuid(random),
+                "event_type": event_type,
+                "event_version": "v1",
+                "ts_utc": times.text(moment),
+                "producer": "simulator",
+                "instance_name": instance,
+                "controller_id": "epp_v2_4",
+                "connector_name": "bitget",
+                "trading_pair": "BTC-USDT",
+                "correlation_id": chain,
+                "payload": payload,
+            }
+
+
+def _uuid(random: Random) -> str:
+    text = f"{random.getrandbits(128):032x}"
+    return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-a{text[17:20]}-{text[20:]}"
+
+
+def _without(name: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    return lambda event: {key: value for key, value in event.items() if key != name}
+
+
+def _with(**values: Any) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    return lambda event: {**event, **values}
+
+
+def _created(**values: Any) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    text = {"client_order_id": "c1", "side": "buy", "order_type": "limit", "price": "1", "amount_base": "1"}
+    payload: dict[str, Any] = {**text, "is_live": True}
+    return lambda event: {**event, "event_type": "order_created", "payload": {**payload, **values}}
+
+
+_BREAKS: dict[str, Callable[[dict[str, Any]], dict[str, Any] | bytes]] = {
+    "not_json": lambda event: json.dumps(event).encode()[:-9],
+    "not_an_object": lambda event: json.dumps([event]).encode(),
+    "missing_field": _without("producer"),
+    "empty_field": _with(instance_name=""),
+    "wrong_type": _with(trading_pair=7),
+    "unknown_event_type": _with(event_type="order_imagined"),
+    "unsupported_event_version": _with(event_version="v9"),
+    "missing_correlation_id": _without("correlation_id"),
+    "ts_unparseable": _with(ts_utc="yesterday"),
+    "ts_not_utc": _with(ts_utc="2024-05-01T12:00:00+02:00"),
+    "ts_out_of_range": _with(ts_utc="1999-12-31T23:59:59Z"),
+    "missing_payload_key": _created(amount_base=None),
+    "not_in_enumeration": _created(side="long"),
+    "price_required": _created(price=None),
+    "number_invalid": _created(amount_base="NaN"),
+    "number_out_of_range": _created(amount_base="1e30"),
+    "text_invalid": _with(controller_id="\ud800"),
+}

@@ -1,0 +1,50 @@
+"""One embedded stack for the tests that ask the whole way: real Kafka, registry, ClickHouse engine, worker and sink."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+@dataclass(frozen=True, slots=True)
+class Tradetape:
+    """The command line on one home."""
+
+    home: Path
+
+    def run(
+        self, *arguments: str, stdin: bytes | None = None, check: bool = True
+    ) -> subprocess.CompletedProcess[bytes]:
+        """Run one command as a person would; fails with what it said."""
+        command = [sys.executable, "-m", "tradetape.infra.cli.main", "--home", str(self.home), *arguments]
+        done = subprocess.run(command, input=stdin, capture_output=True, timeout=240, check=False)
+        if check:
+            assert done.returncode == 0, (
+                f"{arguments}: {done.returncode}\n{done.stdout.decode()}\n{done.stderr.decode()}"
+            )
+        return done
+
+    def rows(self, query: str, **params: str) -> list[dict[str, Any]]:
+        """The rows of a named query, from its JSON output."""
+        given = [part for name, value in params.items() for part in ("--param", f"{name}={value}")]
+        return [json.loads(line) for line in self.run("query", query, "--output", "json", *given).stdout.splitlines()]
+
+    def sql(self, statement: str) -> list[dict[str, Any]]:
+        """The rows of a statement of one's own."""
+        return [json.loads(line) for line in self.run("sql", statement, "--output", "json").stdout.splitlines()]
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tradetape]:
+    """A whole running stack in a home of its own."""
+    tradetape = Tradetape(tmp_path_factory.mktemp("home"))
+    tradetape.run("up")
+    yield tradetape
+    tradetape.run("down")
