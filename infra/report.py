@@ -26,24 +26,10 @@ class Section:
     query: str
     columns: Sequence[tuple[str, str]]
     params: Mapping[str, str]
-    empty: str
+    empty: str = "none"
 
 
 SECTIONS = (
-    Section(
-        "Open findings",
-        "findings",
-        [("instance_name", "instance"), ("code", "finding"), ("subjects", "orders or events")],
-        {},
-        "none",
-    ),
-    Section(
-        "Quarantine",
-        "quarantine",
-        [("file", "file"), ("line", "line"), ("reasons", "reasons"), ("reason_detail", "what was found")],
-        {},
-        "empty",
-    ),
     Section(
         "Risk per instance",
         "positions",
@@ -88,6 +74,8 @@ def show(store: Store, console: Console, completeness: Sequence[Row]) -> None:
     """Print the whole report; ``completeness`` are the rows of the query with Kafka's offsets beside them."""
     _show_counts(console, rows(store, "counts"))
     _show_links(console, rows(store, "links"))
+    _show_findings(console, rows(store, "findings"))
+    _show_quarantine(console, rows(store, "quarantine"))
     for section in SECTIONS:
         found = rows(store, section.query, section.params)
         _table(
@@ -127,7 +115,8 @@ def _table(console: Console, title: str, headings: Sequence[str], cells: Sequenc
 
 
 def _numeric(cells: Sequence[Sequence[str]], position: int) -> bool:
-    return all(line[position].replace(".", "").replace("-", "").replace(",", "").isdigit() for line in cells)
+    texts = [line[position].replace(".", "").replace("-", "").replace(",", "") for line in cells]
+    return any(texts) and all(not each or each.isdigit() for each in texts)
 
 
 def _show_counts(console: Console, found: Iterable[Row]) -> None:
@@ -150,10 +139,54 @@ def _show_links(console: Console, found: Iterable[Row]) -> None:
     console.print("[bold]Links[/bold]: " + ", ".join(f"{n:,} {link}" for link, n in sorted(totals.items())))
 
 
+def _show_findings(console: Console, found: Iterable[Row]) -> None:
+    subjects: dict[str, int] = defaultdict(int)
+    instances: dict[str, list[str]] = defaultdict(list)
+    for row in found:
+        subjects[row["code"]] += row["subjects"]
+        instances[row["code"]].append(f"{row['instance_name']} ({row['subjects']})")
+    cells = [[code, f"{n:,}", ", ".join(instances[code])] for code, n in sorted(subjects.items())]
+    _table(console, "Open findings", ["finding", "orders or events", "instances"], cells, "none")
+
+
+def _show_quarantine(console: Console, found: Iterable[Row]) -> None:
+    examples: dict[str, tuple[int, str, str]] = {}
+    for row in found:
+        reasons = text(row["reasons"])
+        n, _, _ = examples.get(reasons, (0, "", ""))
+        place = f"{row['file']}:{row['line']}" if row["file"] else f"offset {row['raw_partition']}/{row['raw_offset']}"
+        examples[reasons] = (n + 1, place, row["reason_detail"])
+    cells = [[reasons, f"{n:,}", place, detail[:70]] for reasons, (n, place, detail) in sorted(examples.items())]
+    _table(
+        console,
+        "Quarantine: rejected, kept with reasons and bytes",
+        ["reasons", "records", "e.g.", "found"],
+        cells,
+        "empty",
+    )
+
+
 def _show_lag(console: Console, found: Sequence[Row]) -> None:
-    if found:
-        cells = [[text(value) for value in row.values()] for row in found]
-        _table(console, "Lag from event to Kafka, seconds", [name.replace("_", " ") for name in found[0]], cells, "")
+    cells = [
+        [row["instance_name"], f"{row['events']:,}", *(_duration(row[name]) for name in ("p50", "p90", "p99", "max"))]
+        for row in found
+    ]
+    _table(
+        console,
+        "Lag from an event's own time to Kafka",
+        ["instance", "events", "p50", "p90", "p99", "max"],
+        cells,
+        "none",
+    )
+
+
+def _duration(seconds: Any) -> str:
+    """A duration for the eye; bots' databases may be years old when they are taken in."""
+    length = float(seconds)
+    for unit, size in (("d", 86_400.0), ("h", 3_600.0), ("min", 60.0)):
+        if abs(length) >= size:
+            return f"{length / size:,.1f} {unit}"
+    return f"{length:.3f} s"
 
 
 def show_completeness(console: Console, completeness: Sequence[Row]) -> None:

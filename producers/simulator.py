@@ -92,10 +92,12 @@ def simulate_hummingbot(
     orders_per_bot: int,
     seed: int,
     defects: Mapping[str, int] | Iterable[str] = (),
+    start_ms: int = START_MS,
 ) -> Ledger:
     """Write one Hummingbot database per bot into ``folder`` (``sim_mm_1.sqlite``…), or go on with those there.
 
-    ``defects`` names what to inject, once per bot, or how often per bot. Raises ValueError for an unknown defect and
+    ``defects`` names what to inject, once per bot, or how often per bot. A bot's clock begins at ``start_ms``
+    (milliseconds since 1970), or after its last record where that is later. Raises ValueError for an unknown defect and
     for more defects than orders.
     """
     wanted = dict(defects) if isinstance(defects, Mapping) else dict.fromkeys(defects, 1)
@@ -113,7 +115,7 @@ def simulate_hummingbot(
         with closing(sqlite3.connect(path)) as connection, connection:
             if is_new:
                 connection.executescript(DDL)
-            bot = _Bot(connection, number, seed)
+            bot = _Bot(connection, number, seed, start_ms)
             bot.trade(orders_per_bot, kinds, ledger)
             ledger.rows[bot.instance] = {
                 table: connection.execute(f'SELECT count(*) FROM "{table}"').fetchone()[0]
@@ -126,7 +128,7 @@ def simulate_hummingbot(
 class _Bot:
     """Quotes both sides of one pair around a random walk, order after order."""
 
-    def __init__(self, connection: sqlite3.Connection, number: int, seed: int) -> None:
+    def __init__(self, connection: sqlite3.Connection, number: int, seed: int, start_ms: int) -> None:
         self._connection = connection
         self.instance = f"sim_mm_{number}"
         done, last_ms = connection.execute('SELECT count(*), max(timestamp) FROM "OrderStatus"').fetchone()
@@ -135,7 +137,7 @@ class _Bot:
         self._market = MARKETS[(number - 1) % len(MARKETS)]
         row = connection.execute('SELECT price FROM "Order" ORDER BY rowid DESC LIMIT 1').fetchone()
         self._mid = Decimal(row[0]).scaleb(-SCALE) if row else Decimal(price)
-        self._clock = (last_ms or START_MS + number * 137) + TICK_MS
+        self._clock = max(last_ms or 0, start_ms + number * 137) + TICK_MS
 
     def trade(self, orders: int, kinds: list[str], ledger: Ledger) -> None:
         """``orders`` orders, the defects ``kinds`` spread over them."""
@@ -229,13 +231,13 @@ class LineCase(NamedTuple):
     reason: str | None
 
 
-def envelope_lines(seed: int, n: int, *, bad: int = 0, instances: int = 3) -> list[LineCase]:
+def envelope_lines(seed: int, n: int, *, bad: int = 0, instances: int = 3, start_ms: int = START_MS) -> list[LineCase]:
     """``n`` canonical JSON lines, ``bad`` of them broken, each in one way; the ways take turns."""
     random = Random(f"lines:{seed}")
     broken = set(random.sample(range(n), bad))
     ways = list(_BREAKS.items())
     cases: list[LineCase] = []
-    for index, event in zip(range(n), _good_events(random, instances), strict=False):
+    for index, event in zip(range(n), _good_events(random, instances, start_ms), strict=False):
         if index in broken:
             reason, spoil = ways[sum(1 for case in cases if case.reason) % len(ways)]
             spoilt = spoil(event)
@@ -245,8 +247,8 @@ def envelope_lines(seed: int, n: int, *, bad: int = 0, instances: int = 3) -> li
     return cases
 
 
-def _good_events(random: Random, instances: int) -> Iterator[dict[str, Any]]:
-    moment = START_MS * 1000
+def _good_events(random: Random, instances: int, start_ms: int) -> Iterator[dict[str, Any]]:
+    moment = start_ms * 1000
     while True:
         instance = f"line_bot_{random.randint(1, instances)}"
         order_id, chain = f"c{random.getrandbits(64):016x}", _uuid(random)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from decimal import ROUND_HALF_EVEN, Context, Decimal, InvalidOperation
 
 SCALE = 18
@@ -12,6 +13,7 @@ QUANTUM = Decimal(1).scaleb(-SCALE)
 WIDE = Context(prec=76, rounding=ROUND_HALF_EVEN)
 """Room for the exact product of two contract decimals; quantize once, at the end."""
 
+_TEXT = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,6})?", re.ASCII)
 MAX_TEXT = 400
 """Longest text read as a number: 56 decimals are real, thousands are an attack on the parser."""
 
@@ -34,11 +36,9 @@ def read(value: object) -> tuple[Decimal, bool]:
         raise NumberError("number_invalid", f"{type(value).__name__} is not a number")
     if isinstance(value, str) and len(value) > MAX_TEXT:
         raise NumberError("number_invalid", f"{len(value)} characters are not a number")
-    try:
-        number = value if isinstance(value, Decimal) else Decimal(value)
-    except (InvalidOperation, ValueError):
-        raise NumberError("number_invalid", f"{str(value)[:80]!r} is not a number") from None
-    return fit(number)
+    if isinstance(value, str) and not _TEXT.fullmatch(value):
+        raise NumberError("number_invalid", f"{value[:80]!r} is not a finite number")
+    return fit(value if isinstance(value, Decimal) else Decimal(value))
 
 
 def fit(number: Decimal) -> tuple[Decimal, bool]:

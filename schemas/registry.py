@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from confluent_kafka.schema_registry import Schema as RegisteredSchema
@@ -16,7 +17,7 @@ from tradetape.schemas.compatibility import logical_changes
 from tradetape.schemas.errors import TradetapeError
 
 COMPATIBILITY = "FULL_TRANSITIVE"
-NOT_FOUND = 404
+NOT_FOUND, CONFLICT = 404, 409
 
 
 class UnknownSchemaId(LookupError):
@@ -59,41 +60,38 @@ class SubjectState:
     problems: tuple[str, ...] = ()
 
 
+class _NotThere(LookupError):
+    """The registry answers: there is no such thing."""
+
+
+class _Refused(ValueError):
+    """The registry answers: the schema is incompatible."""
+
+
 class Registry:
-    """A Confluent-compatible registry at ``url``."""
+    """A Confluent-compatible registry at ``url``. Every method raises TradetapeError where it does not answer."""
 
     def __init__(self, url: str) -> None:
         self.url = url
         self._client = SchemaRegistryClient({"url": url, "timeout": 10, "max.retries": 2, "retries.wait.ms": 200})
 
     def look_up(self, topic: str, schema: Schema) -> int:
-        """The id under which ``schema`` is registered for ``topic``.
-
-        Raises TradetapeError where it is not registered or the registry does not answer.
-        """
+        """The id under which ``schema`` is registered for ``topic``; TradetapeError also where it is not."""
         subject = Subject(subject_name(topic, schema), schema)
         try:
-            found = self._client.lookup_schema(subject.name, RegisteredSchema(subject.text, "AVRO"))
-        except SchemaRegistryError as error:
-            if error.http_status_code == NOT_FOUND:
-                raise TradetapeError(
-                    f"{subject.name} is not registered at {self.url}", hint="run `tradetape schemas register`"
-                ) from error
-            raise self._failure(error) from error
-        except Exception as error:
-            raise self._failure(error) from error
-        return int(found.schema_id)
+            return self._id_of(subject)
+        except _NotThere:
+            raise TradetapeError(
+                f"{subject.name} is not registered at {self.url}", hint="run `tradetape schemas register`"
+            ) from None
 
     def by_id(self, schema_id: int) -> Schema:
-        """The schema of ``schema_id``. Raises UnknownSchemaId, or TradetapeError if the registry does not answer."""
+        """The schema of ``schema_id``. Raises UnknownSchemaId where there is no Avro record of that id."""
         try:
-            found = self._client.get_schema(schema_id)
-        except SchemaRegistryError as error:
-            if error.http_status_code == NOT_FOUND:
-                raise UnknownSchemaId(f"schema id {schema_id}") from error
-            raise self._failure(error) from error
-        except Exception as error:
-            raise self._failure(error) from error
+            with self._answers():
+                found = self._client.get_schema(schema_id)
+        except _NotThere:
+            raise UnknownSchemaId(f"schema id {schema_id}") from None
         if found.schema_type not in (None, "AVRO") or found.schema_str is None:
             raise UnknownSchemaId(f"schema id {schema_id} is {found.schema_type}, not AVRO")
         schema = json.loads(found.schema_str)
@@ -106,20 +104,10 @@ class Registry:
         versions = self._versions(subject.name)
         if not versions:
             return SubjectState(subject.name, "new")
-        registered = [self._client.get_version(subject.name, version) for version in versions]
-        wanted = RegisteredSchema(subject.text, "AVRO")
         try:
-            same = self._client.lookup_schema(subject.name, wanted)
-            return SubjectState(subject.name, "same", int(same.schema_id), versions)
-        except SchemaRegistryError as error:
-            if error.http_status_code != NOT_FOUND:
-                raise self._failure(error) from error
-        problems: list[str] = []
-        for version in registered:
-            before = json.loads(version.schema.schema_str)
-            problems += [f"version {version.version}: {change}" for change in logical_changes(before, subject.schema)]
-        if not problems:
-            problems += self._incompatibilities(subject, wanted, versions)
+            return SubjectState(subject.name, "same", self._id_of(subject), versions)
+        except _NotThere:
+            problems = [*self._logical_changes(subject, versions)] or [*self._incompatibilities(subject, versions)]
         return SubjectState(subject.name, "refused" if problems else "changed", None, versions, tuple(problems))
 
     def register(self, subject: Subject) -> SubjectState:
@@ -128,33 +116,53 @@ class Registry:
         if state.state in ("same", "refused"):
             return state
         try:
-            self._client.set_compatibility(subject.name, level=COMPATIBILITY)
-            schema_id = self._client.register_schema(subject.name, RegisteredSchema(subject.text, "AVRO"))
-            self._client.set_compatibility(subject.name, level=COMPATIBILITY)
-        except SchemaRegistryError as error:
-            if error.http_status_code == 409:
-                return SubjectState(subject.name, "refused", None, state.versions, (str(error),))
-            raise self._failure(error) from error
+            with self._answers():
+                self._client.set_compatibility(subject.name, level=COMPATIBILITY)
+                schema_id = self._client.register_schema(subject.name, RegisteredSchema(subject.text, "AVRO"))
+        except _Refused as error:
+            return SubjectState(subject.name, "refused", None, state.versions, (str(error),))
         # A fresh client: the one that registered answers from its own cache.
-        stored = Registry(self.url)._versions(subject.name)
-        return SubjectState(subject.name, state.state, int(schema_id), stored)
+        return SubjectState(subject.name, state.state, int(schema_id), Registry(self.url)._versions(subject.name))
+
+    def _id_of(self, subject: Subject) -> int:
+        with self._answers():
+            return int(self._client.lookup_schema(subject.name, RegisteredSchema(subject.text, "AVRO")).schema_id)
 
     def _versions(self, name: str) -> tuple[int, ...]:
         try:
-            return tuple(self._client.get_versions(name))
+            with self._answers():
+                return tuple(self._client.get_versions(name))
+        except _NotThere:
+            return ()
+
+    def _logical_changes(self, subject: Subject, versions: Iterable[int]) -> Iterator[str]:
+        for version in versions:
+            with self._answers():
+                before = json.loads(self._client.get_version(subject.name, version).schema.schema_str)
+            for change in logical_changes(before, subject.schema):
+                yield f"version {version}: {change}"
+
+    def _incompatibilities(self, subject: Subject, versions: Iterable[int]) -> Iterator[str]:
+        wanted = RegisteredSchema(subject.text, "AVRO")
+        for version in versions:
+            with self._answers():
+                compatible = self._client.test_compatibility(subject.name, wanted, version)
+            if not compatible:
+                yield f"version {version}: the registry refuses it under {COMPATIBILITY}"
+
+    @contextmanager
+    def _answers(self) -> Iterator[None]:
+        """Turns what the client raises into the few things that can be meant."""
+        try:
+            yield
         except SchemaRegistryError as error:
             if error.http_status_code == NOT_FOUND:
-                return ()
+                raise _NotThere(str(error)) from error
+            if error.http_status_code == CONFLICT:
+                raise _Refused(str(error)) from error
             raise self._failure(error) from error
         except Exception as error:
             raise self._failure(error) from error
-
-    def _incompatibilities(self, subject: Subject, wanted: RegisteredSchema, versions: tuple[int, ...]) -> list[str]:
-        return [
-            f"version {version}: the registry refuses it under {COMPATIBILITY}"
-            for version in versions
-            if not self._client.test_compatibility(subject.name, wanted, version)
-        ]
 
     def _failure(self, error: Exception) -> TradetapeError:
         return TradetapeError(

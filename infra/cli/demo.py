@@ -18,7 +18,11 @@ BOTS = 5
 ORDERS_PER_BOT = 60
 LINES = 120
 BAD_LINES = 12
+HOUR_MS = 3_600_000
+"""The fleet trades from an hour ago on."""
 STORE_SECONDS = 60.0
+WIDTH = 140
+"""Columns of the report where no terminal says how wide it is."""
 
 
 @click.command()
@@ -80,8 +84,9 @@ def _simulate(folder: Path, seed: int) -> tuple[list[Path], Path]:
     from tradetape.producers import simulator
 
     folder.mkdir(parents=True, exist_ok=True)
+    start_ms = int(time.time() * 1000) - HOUR_MS
     ledger = simulator.simulate_hummingbot(
-        folder, bots=BOTS, orders_per_bot=ORDERS_PER_BOT, seed=seed, defects=simulator.DEFECTS
+        folder, bots=BOTS, orders_per_bot=ORDERS_PER_BOT, seed=seed, defects=simulator.DEFECTS, start_ms=start_ms
     )
     for path in ledger.files:
         rows = ledger.rows[path.stem]
@@ -89,7 +94,7 @@ def _simulate(folder: Path, seed: int) -> tuple[list[Path], Path]:
     lines = folder / "events.jsonl"
     run = sum(1 for line in lines.open("rb")) // LINES if lines.exists() else 0
     with lines.open("ab") as file:
-        for case in simulator.envelope_lines(seed + run, LINES, bad=BAD_LINES):
+        for case in simulator.envelope_lines(seed + run, LINES, bad=BAD_LINES, start_ms=start_ms):
             file.write(case.line + b"\n")
     click.echo(f"  {lines.name}: {LINES} lines more, {BAD_LINES} of them broken on purpose")
     return ledger.files, lines
@@ -126,4 +131,7 @@ def _report(found: Settings) -> None:
     from tradetape.sinks.store import Store
 
     store = Store(found.clickhouse_url)
-    audit.show(store, Console(), completeness.compare(store, found.bootstrap_servers))
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=WIDTH)
+    audit.show(store, console, completeness.compare(store, found.bootstrap_servers))

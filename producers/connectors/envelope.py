@@ -1,8 +1,10 @@
 """Ingest of JSON lines of the canonical contract, from a file or stdin (S3-01…S3-06).
 
-A line's position is its number. A file resumes where its checkpoint says, a file that was changed before that place
-starts again; stdin is a new source each time. A last line without a newline is taken in if it is a whole JSON object;
-otherwise its bytes go out as a fragment without a position, and the line is read again when it is complete.
+A line's position is its number. A file is known by its path and first line; it resumes where its checkpoint says, and
+one that was changed before that place is another source from then on, so that no new line is taken for an old one.
+Stdin is a new source each time. Events that come again so are known by their ids. A last line without a newline is
+taken in if it is a whole JSON object; otherwise its bytes go out as a fragment without a position, and the line is
+read again when it is complete.
 """
 
 from __future__ import annotations
@@ -29,9 +31,7 @@ FLUSH_EVERY = 2000
 LONGEST = MAX_LINE_BYTES
 BOM = b"\xef\xbb\xbf"
 
-CHANGED = (
-    "the file changed since it was ingested: lines that were taken in count as repeats; --source-id names a new one"
-)
+CHANGED = "the file changed since it was ingested: it is read again from its beginning, as a new source"
 
 
 def check(path: Path) -> None:
@@ -52,24 +52,27 @@ def ingest_file(
 ) -> Summary:
     """Send the lines of the file at ``path`` that were not sent before, and wait for Kafka.
 
-    ``source_id`` names the source; without it the first line does. ``legacy`` lets lines without correlation_id in
-    (S3-03). A pipe is read like stdin. Raises TradetapeError for an unreadable file and for a stack that fails on the
-    way (the next run resumes).
+    ``source_id`` names the source; without it the path and the first line do. ``legacy`` lets lines without
+    correlation_id in (S3-03). A pipe is read like stdin. Raises TradetapeError for an unreadable file and for a stack
+    that fails on the way (the next run resumes).
     """
     with _opened(path) as stream:
         if not stream.seekable():
             return ingest_stream(stream, emitter, source_id=source_id, legacy=legacy, on_progress=on_progress)
         first = next(read_lines(stream, longest=LONGEST), None)
         first_hash = hashlib.sha256(first.content if first else b"").hexdigest()
-        origin = Origin(source_id or identity.derive(adapter.SYSTEM, first_hash), "file", path.name, legacy)
-        state = _State.of(checkpoints.load(origin.source_id))
-        summary = Summary(path.name, origin.source_id)
+        known_as = source_id or identity.derive(adapter.SYSTEM, str(path.resolve()), first_hash)
+        state = _State.of(checkpoints.load(known_as))
+        notes = []
         if state.offset and not _continues(stream, state, first_hash):
-            state = _State()
-            summary.notes.append(CHANGED)
+            state = _State(generation=state.generation + 1)
+            notes.append(CHANGED)
         state.first_hash = first_hash
         stream.seek(state.offset)
-        run = _Run(emitter, origin, state, summary, lambda: checkpoints.save(origin.source_id, state.saved()))
+        name = f"{known_as}@{state.generation}" if state.generation else known_as
+        origin = Origin(name, "file", path.name, legacy)
+        summary = Summary(path.name, name, notes=notes)
+        run = _Run(emitter, origin, state, summary, lambda: checkpoints.save(known_as, state.saved()))
         run.ingest(stream, on_progress, path.stat().st_size)
         return summary
 
@@ -105,8 +108,12 @@ class _Instance:
 
 @dataclass(slots=True)
 class _State:
-    """What Kafka has of a source. ``open_line``: the last line taken in had no newline yet."""
+    """What Kafka has of a source. ``open_line``: the last line taken in had no newline yet.
 
+    ``generation`` counts how often the file was changed behind our back.
+    """
+
+    generation: int = 0
     offset: int = 0
     line: int = 0
     first_hash: str = ""
@@ -142,7 +149,7 @@ class _State:
         }
 
 
-_SIMPLE = ("offset", "line", "first_hash", "last_start", "last_hash", "open_line", "fragment")
+_SIMPLE = ("generation", "offset", "line", "first_hash", "last_start", "last_hash", "open_line", "fragment")
 
 
 class _Run:

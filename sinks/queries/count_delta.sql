@@ -1,5 +1,5 @@
 -- What each source says it has against what is stored, by instance and type: delta must be 0 (S3-09).
--- Records that could not be mapped are not compared here; they stand in the quarantine.
+-- An event that came before from elsewhere counts as stored. Records that could not be mapped stand in the quarantine.
 WITH declared AS
 (
     SELECT source_id, instance_name, declaration.1 AS event_type, toInt64(declaration.2) AS n
@@ -16,8 +16,14 @@ WITH declared AS
 ),
 kept AS
 (
-    SELECT source_id, instance_name, event_type, toInt64(count()) AS n
-    FROM tradetape.events
+    SELECT source_id, instance_name, event_type, toInt64(uniqExact(id)) AS n
+    FROM
+    (
+        SELECT source_id, instance_name, event_type, toString(event_id) AS id FROM tradetape.events
+        UNION ALL
+        SELECT source_id, instance_name, event_type, event_id AS id FROM tradetape.quarantine
+        WHERE disposition = 'duplicate'
+    )
     WHERE event_type != 'source_ended' AND source_id IN (SELECT source_id FROM declared)
     GROUP BY source_id, instance_name, event_type
 )

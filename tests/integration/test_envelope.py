@@ -124,7 +124,8 @@ def test_good_lines_are_stored_under_their_own_ids(ingested: Tradetape) -> None:
     rows = ingested.sql(
         "SELECT toString(event_id) AS event_id, native_event_id, correlation_id, link, event_type, ingest_source, "
         "schema_validation_status AS status FROM tradetape.events "
-        "WHERE instance_name = 'bot-env' AND event_type != 'source_ended' AND ingest_source = 'file' ORDER BY source_position"
+        "WHERE instance_name = 'bot-env' AND event_type != 'source_ended' AND ingest_source = 'file' "
+        "ORDER BY source_position"
     )
     assert [row["event_type"] for row in rows] == [good["event_type"] for good in GOOD]
     assert {row["status"] for row in rows} == {"ok"}
