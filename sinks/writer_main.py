@@ -1,0 +1,126 @@
+"""The sink's process: ``python -m tradetape.sinks.writer_main``.
+
+Reads ``TRADETAPE_BOOTSTRAP_SERVERS``, ``TRADETAPE_REGISTRY_URL``, ``TRADETAPE_CLICKHOUSE_URL`` and, for a member name
+that stays over restarts, ``TRADETAPE_SINK_ID``. Exit codes: 0 stopped, 1 a person must help, 4 a hole in a topic,
+5 a record that fits nowhere.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Mapping
+
+from confluent_kafka import Consumer, KafkaError, KafkaException
+
+from tradetape.schemas.catalogue import Schema
+from tradetape.schemas.errors import TradetapeError
+from tradetape.schemas.registry import Registry, UnknownSchemaId
+from tradetape.sinks.batch import STREAMS
+from tradetape.sinks.landing import Landing
+from tradetape.sinks.ledger import BadKey, Hole
+from tradetape.sinks.migrate import migrate
+from tradetape.sinks.store import Store, StoreUnavailable
+from tradetape.sinks.writer import RETRY_SECONDS, RegistryUnavailable, Writer, consumer_config
+
+log = logging.getLogger("tradetape.sink")
+
+EXIT_HOLE = 4
+_ADDRESSES = ("TRADETAPE_BOOTSTRAP_SERVERS", "TRADETAPE_REGISTRY_URL", "TRADETAPE_CLICKHOUSE_URL")
+
+
+def main(environment: Mapping[str, str] = os.environ) -> int:
+    """Run the sink until SIGTERM or SIGINT. Returns the exit code."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    # One line per request to the registry.
+    logging.getLogger("httpx2").setLevel(logging.WARNING)
+    stopping = threading.Event()
+    stop_writer: list[Callable[[], None]] = []
+
+    def on_signal(*_: object) -> None:
+        stopping.set()
+        for stop in stop_writer:
+            stop()
+
+    signal.signal(signal.SIGTERM, on_signal)
+    signal.signal(signal.SIGINT, on_signal)
+    try:
+        bootstrap, registry_url, clickhouse_url = _addresses(environment)
+        store = Store(clickhouse_url)
+        if not _wait_for(stopping, "ClickHouse", lambda: _migrate(store)):
+            return 0
+        consumer = Consumer(consumer_config(bootstrap, environment.get("TRADETAPE_SINK_ID", "")))
+        if not _wait_for(stopping, "Kafka", lambda: _check_topics(consumer)):
+            consumer.close()
+            return 0
+        writer = Writer(consumer, Landing(store, _schemas(Registry(registry_url))))
+        stop_writer.append(writer.stop)
+        if stopping.is_set():
+            writer.stop()
+        writer.run()
+    except (Hole, BadKey) as error:
+        log.critical("HOLE %s; nothing behind it is committed", error)
+        return EXIT_HOLE
+    except TradetapeError as error:
+        log.error("%s", error)
+        return error.exit_code
+    except KafkaException as error:
+        log.error("Kafka: %s", error)
+        return 1
+    log.info("sink stopped")
+    return 0
+
+
+def _addresses(environment: Mapping[str, str]) -> tuple[str, str, str]:
+    missing = [name for name in _ADDRESSES if not environment.get(name)]
+    if missing:
+        raise TradetapeError(f"{' and '.join(missing)} not set", hint="start the stack with `tradetape up`, or set it")
+    bootstrap, registry_url, clickhouse_url = (environment[name] for name in _ADDRESSES)
+    return bootstrap, registry_url, clickhouse_url
+
+
+def _wait_for(stopping: threading.Event, name: str, ready: Callable[[], None]) -> bool:
+    """Whether ``ready`` went through before ``stopping``; it raises StoreUnavailable or KafkaException until then."""
+    attempt = 0
+    while not stopping.is_set():
+        try:
+            ready()
+        except (StoreUnavailable, KafkaException) as error:
+            wait = RETRY_SECONDS[min(attempt, len(RETRY_SECONDS) - 1)]
+            log.warning("waiting %.1f s for %s: %s", wait, name, error)
+            attempt += 1
+            stopping.wait(wait)
+        else:
+            return True
+    return False
+
+
+def _migrate(store: Store) -> None:
+    for migration in migrate(store):
+        log.info("applied migration %s", migration.name)
+
+
+def _check_topics(consumer: Consumer) -> None:
+    known = consumer.list_topics(timeout=5).topics
+    missing = sorted(set(STREAMS) - set(known))
+    if missing:
+        raise KafkaException(KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART, f"no topic {', '.join(missing)} yet"))
+
+
+def _schemas(registry: Registry) -> Callable[[int], Schema]:
+    def by_id(schema_id: int) -> Schema:
+        try:
+            return registry.by_id(schema_id)
+        except UnknownSchemaId:
+            raise
+        except TradetapeError as error:
+            raise RegistryUnavailable(error.message, hint=error.hint) from error
+
+    return by_id
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,300 @@
+"""The sink's half that talks to ClickHouse: migrations, inserts, deduplication, recovery and quarantine."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from tests.integration.clickhouse import Server, free_port, serve
+from tests.sinks.rows import audited, body, encode, record, risk, schema_by_id
+
+from tradetape.schemas import topics
+from tradetape.schemas.catalogue import output_schema
+from tradetape.schemas.codec import HEADER
+from tradetape.schemas.errors import TradetapeError
+from tradetape.sinks import migrate
+from tradetape.sinks.batch import STREAMS, Record, token
+from tradetape.sinks.landing import Landed, Landing, Reached
+from tradetape.sinks.ledger import Hole, Identity, Position
+from tradetape.sinks.store import BatchRefused, QueryRefused, Store, StoreUnavailable
+from tradetape.sinks.tables import ALERTS, EVENTS, QUARANTINE, RISK, TABLES, columns
+
+pytestmark = pytest.mark.integration
+
+AUDITED = STREAMS[topics.AUDITED]
+SCHEMA = output_schema("audited")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with serve(tmp_path_factory.mktemp("clickhouse")) as running:
+        yield running
+
+
+@pytest.fixture
+def store(server: Server) -> Iterator[Store]:
+    connected = Store(server.url)
+    migrate.migrate(connected)
+    for table in TABLES.values():
+        connected.command(f"TRUNCATE TABLE {table.full_name}")
+    yield connected
+    connected.close()
+
+
+def verdicts(*offsets: int, **fields: object) -> list[Record]:
+    """Every third one a duplicate, every fifth rejected."""
+    return [
+        record(
+            "audited", audited(n, disposition="duplicate" if n % 3 == 2 else "rejected" if n % 5 == 4 else "accepted")
+        )
+        for n in offsets
+    ]
+
+
+def land(store: Store, records: Sequence[Record], reached: Reached | None = None) -> Landed:
+    return Landing(store, schema_by_id).land(AUDITED, 0, reached or Reached(), records)
+
+
+def stored_offsets(store: Store) -> list[int]:
+    rows = store.query(
+        "SELECT raw_offset FROM (SELECT raw_offset FROM tradetape.events UNION ALL "
+        "SELECT raw_offset FROM tradetape.quarantine) ORDER BY raw_offset"
+    )
+    return [row[0] for row in rows]
+
+
+def count(store: Store, table: str) -> int:
+    return int(store.query(f"SELECT count() FROM tradetape.{table}")[0][0])
+
+
+@pytest.mark.req("S3-07")
+def test_migrated_tables_are_what_the_schemas_declare(store: Store) -> None:
+    for table in TABLES.values():
+        found = store.query(
+            "SELECT name, type FROM system.columns WHERE database = 'tradetape' AND table = {table:String} "
+            "AND default_kind = '' ORDER BY position",
+            {"table": table.name},
+        )
+        assert dict(found) == columns(table), table.name
+    extra = store.query(
+        "SELECT table, name FROM system.columns WHERE database = 'tradetape' AND default_kind != '' "
+        "AND table != 'migrations' ORDER BY table, position"
+    )
+    hot = ("order_id", "side", "price", "quantity", "fee_asset", "fee_amount")
+    assert list(extra) == [
+        ("events", "schema_validation_status"),
+        *(("events", name) for name in hot),
+        ("quarantine", "schema_validation_status"),
+    ]
+
+
+def test_migrations_run_once_and_two_may_run_at_once(server: Server, store: Store) -> None:
+    assert not migrate.migrate(store)
+    stores = [Store(server.url) for _ in range(3)]
+    runners = [threading.Thread(target=migrate.migrate, args=(each,)) for each in stores]
+    store.command("TRUNCATE TABLE tradetape.migrations")
+    store.command("DROP TABLE tradetape.alerts SYNC")
+    for runner in runners:
+        runner.start()
+    for runner in runners:
+        runner.join()
+    applied = store.query("SELECT version, count() FROM tradetape.migrations GROUP BY version ORDER BY version")
+    assert [row[0] for row in applied] == [migration.version for migration in migrate.available()]
+    assert not store.query("SELECT * FROM tradetape.alerts")
+
+
+def test_a_changed_migration_and_a_newer_store_are_refused(store: Store) -> None:
+    known = list(migrate.available())
+    changed = migrate.Migration(known[0].version, known[0].name, known[0].sql + " ")
+    with pytest.raises(TradetapeError, match=r"0001_events\.sql changed after it was applied"):
+        migrate.migrate(store, [changed, *known[1:]])
+    with pytest.raises(TradetapeError, match="does not know; upgrade"):
+        migrate.migrate(store, known[:-1])
+
+
+@pytest.mark.req("S3-06", "S3-07")
+def test_hot_numbers_are_exact_and_unknown_keys_are_queryable(store: Store) -> None:
+    payload = {
+        "client_order_id": "o1",
+        "side": "buy",
+        "fill_price": "0.000000065200000001",
+        "fill_qty_base": "12345678901234567890.000000000000000001",
+        "fee_asset": "USDT",
+        "fee_amount": "-0.1",
+        "my_own_key": {"deep": [1, 2]},
+    }
+    land(store, [record("audited", audited(0, payload=payload, dry_run=True, sequence=7))])
+    row = store.query(
+        "SELECT order_id, side, toString(price), toString(quantity), fee_asset, toString(fee_amount), "
+        "JSONExtractInt(payload, 'my_own_key', 'deep', 2), schema_validation_status, dry_run, sequence, ingest_source, "
+        "raw FROM tradetape.events",
+        settings={"output_format_decimal_trailing_zeros": 0},
+    )
+    assert row[0][:6] == ("o1", "buy", payload["fill_price"], payload["fill_qty_base"], "USDT", "-0.1")
+    assert row[0][6:11] == (2, "ok", True, 7, "test")
+    text = row[0][11]
+    assert (text.encode("latin-1") if isinstance(text, str) else text) == b"\x00\x00\x00\x00\x07raw"
+
+
+@pytest.mark.req("P-03", "S3-05")
+def test_verdicts_go_to_their_tables_once(store: Store) -> None:
+    reached = Reached()
+    landed = land(store, verdicts(*range(30)), reached)
+    assert (landed.rows, landed.repeats, landed.present) == (30, 0, 0)
+    assert stored_offsets(store) == list(range(30))
+    found = store.query("SELECT disposition, schema_validation_status, count() FROM tradetape.quarantine GROUP BY ALL")
+    assert sorted(found) == [("duplicate", "duplicate", 10), ("rejected", "rejected", 4)]
+    again = land(store, verdicts(*range(20, 40)), reached)
+    assert (again.rows, again.repeats) == (10, 10)
+    assert stored_offsets(store) == list(range(40))
+
+
+@pytest.mark.req("P-06")
+def test_a_token_counts_once(store: Store) -> None:
+    records = [record("audited", audited(n)) for n in range(200)]
+    name = token(EVENTS, topics.AUDITED, 0, records)
+    assert name != token(EVENTS, topics.AUDITED, 0, records[:-1])
+    for _ in range(3):
+        store.insert(EVENTS, SCHEMA, [each.body for each in records], name)
+    assert count(store, "events") == 200
+
+
+@pytest.mark.req("P-06")
+def test_a_full_batch_is_one_block(store: Store) -> None:
+    bodies = [body("audited", audited(n, raw=bytes(300))) for n in range(50_000)]
+    for _ in range(2):
+        store.insert(EVENTS, SCHEMA, bodies, "one")
+    assert store.query("SELECT count(), uniqExact(raw_offset) FROM tradetape.events") == [(50_000, 50_000)]
+    assert store.query("SELECT uniqExact(_part) FROM tradetape.events") == [(1,)]
+
+
+@pytest.mark.req("P-08")
+@pytest.mark.parametrize("damage", range(7))
+def test_damaged_bytes_land_nothing(store: Store, damage: int) -> None:
+    good = body("audited", audited(1))
+    bad = [
+        good[:-1],
+        good + b"x",
+        good[:40] + b"\x99" + good[40:],
+        good[:40] + good[41:],
+        b"",
+        b"\xff" * 60,
+        good[:-2] + b"TT",
+    ][damage]
+    with pytest.raises(BatchRefused):
+        store.insert(
+            EVENTS, SCHEMA, [body("audited", audited(0)), bad, body("audited", audited(2))], f"damage {damage}"
+        )
+    assert count(store, "events") == 0
+
+
+@pytest.mark.req("P-03", "P-08")
+def test_only_the_bad_record_goes_to_quarantine(store: Store) -> None:
+    records = [record("audited", audited(n)) for n in range(100)]
+    whole = encode("audited", audited(70))
+    records[13] = record("audited", audited(13, event_id="no uuid", payload={"client_order_id": "o13"}))
+    records[70] = Record(Identity(0, 70, 0), whole[:60] + whole[61:], 5_000_000)
+    records[71] = Record(Identity(0, 71, 0), b"\x00", 5_000_000)
+    records[99] = Record(Identity(0, 99, 0), encode("audited", audited(99)) + b"left over", 5_000_000)
+    reached = Reached()
+    landed = land(store, records, reached)
+    assert (landed.rows, landed.unstorable) == (96, 4)
+    assert stored_offsets(store) == list(range(100))
+    found = store.query(
+        "SELECT raw_offset, disposition, reasons, event_id, hex(raw), toUnixTimestamp64Micro(ingest_ts_utc) "
+        "FROM tradetape.quarantine ORDER BY raw_offset"
+    )
+    assert [row[0] for row in found] == [13, 70, 71, 99]
+    assert {(row[1], tuple(row[2])) for row in found} == {("rejected", ("unstorable",))}
+    assert found[0][3] == "no uuid"
+    assert bytes.fromhex(found[0][4]) == b"\x00\x00\x00\x00\x07raw"
+    assert [bytes.fromhex(row[4]) for row in found[1:]] == [records[n].value for n in (70, 71, 99)]
+    assert found[1][5] == 5_000_000
+    # The same again, as after a crash before the commit.
+    assert land(store, records).rows == 0
+    assert stored_offsets(store) == list(range(100))
+
+
+@pytest.mark.req("P-08")
+def test_an_output_that_fits_nowhere_is_kept_beside_its_event(store: Store) -> None:
+    land(store, [record("audited", audited(0))])
+    bad = Record(Identity(0, 0, 1), encode("risk", risk(0))[:-9], 5_000_000)
+    landing = Landing(store, schema_by_id)
+    stream = STREAMS[topics.RISK]
+    landed = landing.land(stream, 0, Reached(), [bad, record("risk", risk(1)), record("risk", risk(2))])
+    assert (landed.rows, landed.unstorable) == (2, 1)
+    assert count(store, "risk") == 2
+    assert landing.land(stream, 0, Reached(), [bad, record("risk", risk(1))]).present == 2
+    assert store.high_water(AUDITED.sources) == {0: Position(0, 0)}
+
+
+@pytest.mark.req("P-03", "P-06")
+@pytest.mark.parametrize("landed_table", [EVENTS, QUARANTINE])
+def test_a_kill_between_the_inserts_loses_and_doubles_nothing(store: Store, landed_table: object) -> None:
+    before = Reached()
+    land(store, verdicts(*range(10)), before)
+    # What a killed run left: of offsets 10…29 only the rows of one table.
+    half = [each for each in verdicts(*range(10, 30)) if AUDITED.route(each.value) is landed_table]
+    store.insert(landed_table, SCHEMA, [each.body for each in half], "killed")  # type: ignore[arg-type]
+    after = Reached()
+    # The new run reads from the commit, cuts otherwise, and reads on.
+    for first, last in ((5, 13), (13, 14), (14, 27), (27, 60)):
+        land(store, verdicts(*range(first, last)), after)
+    assert stored_offsets(store) == list(range(60))
+
+
+@pytest.mark.req("P-03")
+def test_holes_are_found(store: Store) -> None:
+    with pytest.raises(Hole, match="offset 0 is missing, found 3"):
+        land(store, verdicts(3))
+    reached = Reached()
+    land(store, verdicts(0, 1, 2), reached)
+    with pytest.raises(Hole, match="offset 3 is missing, found 4"):
+        land(store, verdicts(4), reached)
+    with pytest.raises(Hole, match="offset 3 is missing, found 5"):
+        land(store, verdicts(5))
+    assert stored_offsets(store) == [0, 1, 2]
+
+
+def test_marks_and_ranges(store: Store) -> None:
+    land(store, verdicts(*range(20)))
+    Landing(store, schema_by_id).land(AUDITED, 3, Reached(), [record("audited", audited(0, partition=3))])
+    assert store.high_water(AUDITED.sources) == {0: Position(19, 0), 3: Position(0, 0)}
+    assert store.stored(AUDITED.sources, 0, 5, 7) == {Position(5, 0), Position(6, 0), Position(7, 0)}
+    assert store.stored(AUDITED.sources, 1, 0, 100) == set()
+    assert store.high_water(((RISK, "1"), (ALERTS, "1"))) == {}
+
+
+def test_clickhouse_down_is_told_apart_from_a_wrong_statement(store: Store, tmp_path: Path) -> None:
+    down = Store(f"http://127.0.0.1:{free_port()}")
+    with pytest.raises(StoreUnavailable, match="Connection refused; check that it is up"):
+        down.query("SELECT 1")
+    with pytest.raises(QueryRefused, match="Code: 60"):
+        store.query("SELECT * FROM tradetape.nope")
+    with pytest.raises(TradetapeError, match="is no ClickHouse address"):
+        Store("localhost:8123").query("SELECT 1")
+
+
+@pytest.mark.req("P-06")
+def test_a_connection_that_was_killed_is_replaced(tmp_path: Path) -> None:
+    port = free_port()
+    with serve(tmp_path / "db", port) as server:
+        store = Store(server.url)
+        migrate.migrate(store)
+        land(store, verdicts(*range(10)))
+        server.kill()
+        with pytest.raises(StoreUnavailable):
+            land(store, verdicts(*range(10, 20)))
+    with serve(tmp_path / "db", port):
+        land(store, verdicts(*range(5, 20)))
+        assert stored_offsets(store) == list(range(20))
+        store.close()
+
+
+def test_the_frame_of_a_value_is_five_bytes() -> None:
+    value = encode("audited", audited(0))
+    assert AUDITED.route(value) is EVENTS
+    assert value[HEADER.size :] == body("audited", audited(0))
+    assert AUDITED.route(b"") is None
