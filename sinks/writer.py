@@ -91,11 +91,13 @@ class Writer:
         landing: Landing,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
+        on_assigned: Callable[[], object] | None = None,
     ) -> None:
         self._consumer = consumer
         self._landing = landing
         self._clock = clock
         self._wall_clock = wall_clock
+        self._on_assigned = on_assigned
         self._partitions: dict[tuple[str, int], _Partition] = {}
         self._stopping = False
         self._broken = False
@@ -240,6 +242,8 @@ class Writer:
         for tp in assigned:
             self._partitions[(tp.topic, tp.partition)] = _Partition()
         log.info("assigned %s", _names(assigned))
+        if self._on_assigned is not None:
+            self._on_assigned()
 
     def _revoked(self, _: Consumer, revoked: list[TopicPartition]) -> None:
         for tp in revoked:

@@ -1,8 +1,8 @@
 """The sink's process: ``python -m tradetape.sinks.writer_main``.
 
 Reads ``TRADETAPE_BOOTSTRAP_SERVERS``, ``TRADETAPE_REGISTRY_URL``, ``TRADETAPE_CLICKHOUSE_URL`` and, for a member name
-that stays over restarts, ``TRADETAPE_SINK_ID``. Exit codes: 0 stopped, 1 a person must help, 4 a hole in a topic,
-5 a record that fits nowhere.
+that stays over restarts, ``TRADETAPE_SINK_ID``. ``TRADETAPE_READY_FILE`` is created once partitions are assigned.
+Exit codes: 0 stopped, 1 a person must help, 4 a hole in a topic, 5 a record that fits nowhere.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 from confluent_kafka import Consumer, KafkaError, KafkaException
 
@@ -56,7 +57,9 @@ def main(environment: Mapping[str, str] = os.environ) -> int:
         if not _wait_for(stopping, "Kafka", lambda: _check_topics(consumer)):
             consumer.close()
             return 0
-        writer = Writer(consumer, Landing(store, _schemas(Registry(registry_url))))
+        ready_file = environment.get("TRADETAPE_READY_FILE", "")
+        on_assigned = Path(ready_file).touch if ready_file else None
+        writer = Writer(consumer, Landing(store, _schemas(Registry(registry_url))), on_assigned=on_assigned)
         stop_writer.append(writer.stop)
         if stopping.is_set():
             writer.stop()

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
 from tradetape.infra import settings
-from tradetape.infra.embedded import artifacts, clickhouse, kafka, registry, worker
+from tradetape.infra.embedded import artifacts, clickhouse, kafka, members, registry
 from tradetape.infra.embedded.component import Component
 from tradetape.infra.stackfile import CLICKHOUSE, KAFKA, REGISTRY, StackFile
 from tradetape.schemas.errors import TradetapeError
 
 SERVERS = (KAFKA, REGISTRY, CLICKHOUSE)
-NAMES = (*SERVERS, "worker", "sink")
+NAMES = (*SERVERS, members.WORKER, members.SINK)
 """Every component, in start order."""
 
 
@@ -43,14 +42,10 @@ def build(home: Path, stack: StackFile, installed: artifacts.Installed, only: It
         KAFKA: lambda: kafka.component(home, stack, installed.kafka_classpath),
         REGISTRY: lambda: registry.component(home, stack, installed.registry_dir),
         CLICKHOUSE: lambda: clickhouse.component(home, stack),
-        worker.NAME: lambda: worker.component(home, stack, SERVERS),
-        "sink": lambda: Component("sink", _python("tradetape.sinks.writer_main"), after=SERVERS),
+        members.WORKER: lambda: members.worker(home, stack, SERVERS),
+        members.SINK: lambda: members.sink(home, SERVERS),
     }
     return [
         replace(component, env={**env, **component.env}, after=tuple(n for n in component.after if n in wanted))
         for component in (everything[name]() for name in NAMES if name in wanted)
     ]
-
-
-def _python(module: str, *arguments: str) -> tuple[str, ...]:
-    return (sys.executable, "-m", module, *arguments)
