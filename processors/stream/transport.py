@@ -80,6 +80,9 @@ class BatchConsumer(driver.Consumer):
         return await super()._getmany(frozen, timeout)
 
     async def perform_seek(self) -> None:
+        # Recovery resumes flow after the seek, and that empties the streams' queues: a batch that was fetched from
+        # the sought position and waits there would be lost, its partition stuck. So nothing enters them until then.
+        self.app.flow_control.suspend()
         await super().perform_seek()
         # The fetcher's own seek passes over partitions without a commit and would go on where it happens to be.
         fresh = [tp for tp in self.assignment() if tp.topic == EVENTS and not self._committed_offset[tp]]
