@@ -127,6 +127,13 @@ class Store(Protocol):
 class StateVersionMismatch(RuntimeError):
     """The changelog holds state of another layout; it has to be rebuilt from ``tradetape.events``."""
 
+    def __init__(self, partition: int, version: int) -> None:
+        super().__init__(
+            f"partition {partition}: state has layout {version}, this code {STATE_VERSION}. Stop the workers, delete the "
+            "topic tradetape.state and the offsets of group tradetape-worker, run `tradetape up`: the workers judge the "
+            "log again from its beginning, and the sink drops what it has"
+        )
+
 
 class PartitionState:
     """The state of one partition during a batch: reads through to ``store``, remembers what changed.
@@ -141,7 +148,7 @@ class PartitionState:
         self._changed: dict[bytes, Record | None] = {}
         self.progress = self.get(Progress)
         if self.progress.version != STATE_VERSION:
-            raise StateVersionMismatch(f"partition {partition}: layout {self.progress.version}, code {STATE_VERSION}")
+            raise StateVersionMismatch(partition, self.progress.version)
 
     def key(self, kind: type[Record], *parts: str) -> bytes:
         """The changelog key of a record: partition, kind and what names it."""

@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 import faust
+from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from tradetape.processors.stream.app import build
@@ -29,7 +30,7 @@ def partition_count(bootstrap_servers: str) -> int:
     admin = AdminClient({"bootstrap.servers": bootstrap_servers, "socket.connection.setup.timeout.ms": 5000})
     try:
         found = admin.list_topics(timeout=KAFKA_TIMEOUT).topics
-    except Exception as error:
+    except KafkaException as error:
         raise TradetapeError(
             f"Kafka at {bootstrap_servers} does not answer ({error})", hint="start it with `tradetape up`"
         ) from error

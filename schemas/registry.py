@@ -162,6 +162,7 @@ class Registry:
                 raise _Refused(str(error)) from error
             raise self._failure(error) from error
         except Exception as error:
+            # The client lets its HTTP library's errors through, and which library that is changes with its version.
             raise self._failure(error) from error
 
     def _failure(self, error: Exception) -> TradetapeError:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -58,8 +60,8 @@ def demo(home: Path, seed: int) -> None:
             f"{missing:,} records are not stored after {STORE_SECONDS:.0f} s; see the logs in {found.home / 'logs'}"
         )
     _say("The stack is still up. Ask it something:")
-    for example in ("query --list", "query open_orders", "query chain --param correlation_id=…", "status", "down"):
-        click.echo(f"  tradetape {example}")
+    for example in ("query --list", "query open_orders", "query tail --param n=5", "status", "down"):
+        click.echo(f"  {_program()} {example}")
     if missing:
         raise SystemExit(1)
 
@@ -74,6 +76,14 @@ def report(home: Path) -> None:
 
 
 COMMANDS: tuple[click.Command, ...] = (demo, report)
+
+
+def _program() -> str:
+    """How this command was called, so that the examples can be pasted."""
+    called = Path(sys.argv[0])
+    if shutil.which(called.name) == str(called) or not called.is_relative_to(Path.cwd()):
+        return called.name
+    return str(called.relative_to(Path.cwd()))
 
 
 def _say(text: str) -> None:

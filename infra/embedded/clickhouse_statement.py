@@ -34,7 +34,7 @@ class BadStatement(ValueError):
 class Statement:
     """What to hand to the engine.
 
-    ``sql`` contains the placeholder of ``data_file`` where the statement reads ``data``. ``stream`` says that the
+    ``sql`` contains the marker of ``data_file`` where the statement reads ``data``. ``stream`` says that the
     result may be sent in chunks. ``is_insert`` says that the statement is an INSERT.
     """
 

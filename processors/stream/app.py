@@ -73,7 +73,10 @@ def build(*, bootstrap_servers: str, registry: Registry, partitions: int, data_f
     app.transport = BatchTransport(app.conf.broker_consumer, app)
     events = app.topic(topics.EVENTS, schema=Untouched())
     changelog = app.topic(topics.STATE, schema=Untouched(), acks=False, internal=True, maxsize=131_072)
-    table = StateTable(app, name="state", key_type=bytes, value_type=bytes, changelog_topic=changelog)
+    # The recovery buffer counts messages, and each is a whole fetched batch: at most 8 MB wait to be applied.
+    table = StateTable(
+        app, name="state", key_type=bytes, value_type=bytes, changelog_topic=changelog, recovery_buffer_size=8
+    )
     app.tables.add(table)
     schema_names = {topics.AUDITED: "audited", topics.RISK: "risk", topics.ALERTS: "alerts"}
     encoders = {

@@ -51,10 +51,10 @@ class StateTable(faust.Table[bytes, bytes]):
         state.committed()
 
     def apply_changelog_batch(self, batch: Iterable[Any]) -> None:
-        """Recovery: take in what the changelog holds."""
+        """Recovery: take in what the changelog holds. Each event is one fetched batch of records of a partition."""
         for event in batch:
             message = event.message
-            _apply(self._committed[message.partition], [(message.key, message.value)])
+            _apply(self._committed[message.partition], ((record.key, record.value) for record in message.value))
 
     async def on_rebalance(
         self, assigned: set[TP], revoked: set[TP], newly_assigned: set[TP], generation_id: int = 0
