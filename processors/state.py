@@ -129,9 +129,9 @@ class StateVersionMismatch(RuntimeError):
 
     def __init__(self, partition: int, version: int) -> None:
         super().__init__(
-            f"partition {partition}: state has layout {version}, this code {STATE_VERSION}. Stop the workers, delete the "
-            "topic tradetape.state and the offsets of group tradetape-worker, run `tradetape up`: the workers judge the "
-            "log again from its beginning, and the sink drops what it has"
+            f"partition {partition}: state has layout {version}, this code {STATE_VERSION}. Stop the workers, delete "
+            "the topic tradetape.state and the offsets of group tradetape-worker, run `tradetape up`: the workers "
+            "judge the log again from its beginning, and the sink drops what it has"
         )
 
 
