@@ -293,6 +293,7 @@ def _names(partitions: Sequence[TopicPartition]) -> str:
 
 
 def _report(error: KafkaError) -> None:
-    if error.fatal():
+    # The error in a message is never marked fatal: there its code says it. A consumer that goes on gets nothing more.
+    if error.fatal() or error.code() == KafkaError._FATAL:
         raise KafkaException(error)
     log.warning("Kafka: %s", error.str())
