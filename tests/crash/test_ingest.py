@@ -13,16 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from benchmarks.stack import Ends
 from tests import folding
 from tests.crash.pipeline import KILLED, Pipeline
 from tests.crash.undisturbed import Undisturbed, assert_places, assert_rows, wait_until_stored
 from tests.producers.support import Listed
 from tests.support import eventually
 
-from tradetape.infra.completeness import kafka_offsets
 from tradetape.producers import simulator
 from tradetape.producers.checkpoints import Checkpoints
 from tradetape.producers.connectors import hummingbot
+from tradetape.schemas.topics import EVENTS
 
 pytestmark = [pytest.mark.crash, pytest.mark.req("P-03", "P-06", "P-10")]
 
@@ -32,7 +33,7 @@ ORDERS = 1_000
 KILLS = 5
 STORED_SECONDS = 60.0
 
-EVENT = "event_id, event_type, link, payload, instance_name, source_id, toString(source_position)"
+COLUMNS = "event_id, event_type, link, payload, instance_name, source_id, toString(source_position)"
 FINDINGS = "arrayMap(f -> (f.code, f.status, f.subject), findings)"
 FIGURES = (
     "net_base, cost_quote, avg_cost, realised_quote, last_price, fills, open_orders, orders_created, "
@@ -45,18 +46,14 @@ def command(pipeline: Pipeline, files: list[Path], *options: str) -> list[str]:
     return [*tradetape, *(str(file) for file in files), "--home", str(pipeline.home), *options]
 
 
-def in_kafka(pipeline: Pipeline) -> int:
-    return sum(end for _, end in kafka_offsets(pipeline.bootstrap_servers).values())
-
-
-def start_and_kill(pipeline: Pipeline, files: list[Path], more: int) -> bool:
+def start_and_kill(pipeline: Pipeline, files: list[Path], ends: Ends, more: int) -> bool:
     """Run the ingest until it has sent ``more`` records, and kill it; False where it was done before."""
-    before = in_kafka(pipeline)
+    before = ends.count(EVENTS)
     process = subprocess.Popen(
         command(pipeline, files, "--no-wait"), env=pipeline.env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     )
     try:
-        eventually(lambda: process.poll() is not None or in_kafka(pipeline) >= before + more, 60, "the ingest sends")
+        eventually(lambda: process.poll() is not None or ends.count(EVENTS) >= before + more, 60, "the ingest sends")
     finally:
         os.kill(process.pid, signal.SIGKILL)
         _, stderr = process.communicate()
@@ -80,14 +77,15 @@ def test_an_ingest_killed_again_and_again_records_every_row_once(
     ).files
     expected = {file: one_ingest(file, tmp_path / "checkpoints") for file in files}
     total = sum(map(len, expected.values()))
-    before = in_kafka(pipeline)
+    ends = Ends(pipeline.bootstrap_servers)
+    before = ends.count(EVENTS)
     # Somewhere between two checkpoints: what was sent since the last one is sent again.
-    kills = sum(start_and_kill(pipeline, files, rng.randrange(1, hummingbot.FLUSH_EVERY)) for _ in range(KILLS))
+    kills = sum(start_and_kill(pipeline, files, ends, rng.randrange(1, hummingbot.FLUSH_EVERY)) for _ in range(KILLS))
     done = subprocess.run(
         command(pipeline, files), env=pipeline.env, capture_output=True, text=True, timeout=120, check=False
     )
     assert done.returncode == 0, done.stderr
-    sent = in_kafka(pipeline) - before
+    sent = ends.count(EVENTS) - before
     print(f"{total} events, {kills} kills, {sent - total} sent twice")
     assert kills >= KILLS // 2
 
@@ -111,7 +109,7 @@ def test_an_ingest_killed_again_and_again_records_every_row_once(
     )
     assert again.returncode == 0, again.stderr
     assert again.stdout.count("nothing new") == len(files)
-    assert in_kafka(pipeline) == before + sent
+    assert ends.count(EVENTS) == before + sent
 
 
 def compare_with_one_ingest(pipeline: Pipeline, file: Path, events: list[dict[str, Any]]) -> None:
@@ -119,7 +117,7 @@ def compare_with_one_ingest(pipeline: Pipeline, file: Path, events: list[dict[st
     outputs = folding.fold(events)
     source = events[0]["source_id"]
     stored = pipeline.store.query(
-        f"SELECT {EVENT}, {FINDINGS} FROM tradetape.events WHERE source_id = {{source:String}} "
+        f"SELECT {COLUMNS}, {FINDINGS} FROM tradetape.events WHERE source_id = {{source:String}} "
         "ORDER BY raw_partition, raw_offset",
         {"source": source},
     )

@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
+from time import monotonic
 from types import TracebackType
 from typing import Any, Self
 
@@ -34,6 +35,7 @@ TABLES = {"events": "audited", "quarantine": "audited", "risk": "risk", "alerts"
 OUTPUTS = {topics.AUDITED: AUDITED, topics.RISK: ("risk",), topics.ALERTS: ("alerts",)}
 
 SECONDS = 30.0
+READ_SECONDS = 0.1
 POLL_SECONDS = 0.2
 """Between two counts: the machine is busy enough."""
 
@@ -50,7 +52,7 @@ class Sent:
     values: dict[bytes, bytes] = field(default_factory=dict)
     repeats: int = 0
     differing: set[bytes] = field(default_factory=set)
-    next: dict[int, int] = field(default_factory=lambda: defaultdict(int))
+    next: dict[int, int] = field(default_factory=dict)
 
     def add(self, key: bytes, value: bytes) -> None:
         if key in self.values:
@@ -69,7 +71,8 @@ class Undisturbed:
         self.rows: dict[str, dict[Place, Row]] = {table: {} for table in TABLES}
         self.stores: dict[int, dict[bytes, bytes]] = defaultdict(dict)
         self._states: dict[int, PartitionState] = {}
-        self._next: dict[int, int] = defaultdict(int)
+        self._next: dict[int, int] = {}
+        self._expected: dict[int, int] = defaultdict(int)
         self._sent: dict[str, Sent] = defaultdict(Sent)
         self._registry = registry
         self._schemas: dict[int, WriterSchema | None] = {}
@@ -78,6 +81,7 @@ class Undisturbed:
                 "bootstrap.servers": bootstrap_servers,
                 "group.id": "crash-tests",
                 "enable.auto.commit": False,
+                "fetch.wait.max.ms": 20,
                 "log_level": 0,
             }
         )
@@ -90,21 +94,16 @@ class Undisturbed:
 
     def catch_up(self) -> dict[int, int]:
         """Judge what came in since the last call; returns where each partition began then."""
-        began = {}
-        for partition, end in self._ends(topics.EVENTS).items():
-            began[partition] = self._next[partition]
-            for message in self._read(topics.EVENTS, partition, self._next[partition], end):
-                self._judge(partition, message)
-            self._next[partition] = end
+        began = dict.fromkeys(self._ends(topics.EVENTS), 0) | self._next
+        for partition, message in self._read(topics.EVENTS, self._next):
+            self._judge(partition, message)
         return began
 
     def sent(self, topic: str) -> Sent:
         """What is on an output topic or the changelog now."""
         sent = self._sent[topic]
-        for partition, end in self._ends(topic).items():
-            for message in self._read(topic, partition, sent.next[partition], end):
-                sent.add(message.key(), message.value() or b"")
-            sent.next[partition] = end
+        for _, message in self._read(topic, sent.next):
+            sent.add(message.key(), message.value() or b"")
         return sent
 
     def state(self) -> dict[bytes, bytes]:
@@ -122,8 +121,10 @@ class Undisturbed:
 
     def _judge(self, partition: int, message: Any) -> None:
         offset, value = message.offset(), message.value() or b""
-        assert offset == self._next[partition], f"raw partition {partition} has no offset {self._next[partition]}"
-        self._next[partition] = offset + 1
+        assert offset == self._expected[partition], (
+            f"raw {partition}: offset {offset} and not {self._expected[partition]}"
+        )
+        self._expected[partition] = offset + 1
         self.raw[partition, offset] = value
         state = self._states.get(partition)
         if state is None:
@@ -156,18 +157,22 @@ class Undisturbed:
             for partition in sorted(partitions)
         }
 
-    def _read(self, topic: str, partition: int, start: int, end: int) -> Iterator[Any]:
-        if start >= end:
-            return
-        self._consumer.assign([TopicPartition(topic, partition, start)])
-        offset = start
-        while offset < end:
-            messages = self._consumer.consume(min(10_000, end - offset), timeout=SECONDS)
-            assert messages, f"{topic}/{partition} gives nothing behind offset {offset} of {end}"
-            for message in messages:
+    def _read(self, topic: str, starts: dict[int, int]) -> Iterator[tuple[int, Any]]:
+        """The records of ``topic`` from ``starts`` to its end, in order within a partition; moves ``starts`` there."""
+        ends = {partition: end for partition, end in self._ends(topic).items() if starts.get(partition, 0) < end}
+        self._consumer.assign([TopicPartition(topic, partition, starts.get(partition, 0)) for partition in ends])
+        until = monotonic() + SECONDS
+        while ends:
+            for message in self._consumer.consume(10_000, timeout=READ_SECONDS):
                 assert message.error() is None, message.error()
-                offset = message.offset() + 1
-                yield message
+                partition, offset = message.partition(), message.offset()
+                if partition not in ends or offset >= ends[partition]:
+                    continue  # came in meanwhile: the next call reads it
+                yield partition, message
+                starts[partition] = offset + 1
+                if offset + 1 == ends[partition]:
+                    del ends[partition]
+            assert monotonic() < until, f"{topic} does not give what it holds: {starts}, to {ends}"
         self._consumer.unassign()
 
 
