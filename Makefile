@@ -32,7 +32,8 @@ bench: $(READY)  ## ratios against peers, measured in one run
 requirements: $(READY)  ## every promise with the tests that prove it
 	$(BIN)/python -m tests.requirements
 
-lock:  ## pin every dependency with its hashes
+lock: $(READY)  ## pin every dependency with its hashes
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet uv
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --generate-hashes --quiet -o requirements.lock
 
 clean: ## stop the stack and remove its data (asks first)
