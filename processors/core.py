@@ -44,6 +44,7 @@ def process(raw: RawRecord, state: PartitionState, schema_by_id: SchemaById) -> 
     order = _order(event, state)
     if order is not None and lineage.is_repeated_fill(order, event):
         return _duplicate(raw, read, repeats.REPEATED)
+    repeats.remember(event, state)
     link = correlation.link(event)
     findings = _event_findings(raw, event)
     figures = None

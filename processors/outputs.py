@@ -19,7 +19,6 @@ from tradetape.schemas.numbers import text
 
 END = "tt"
 
-
 _TEXTS = tuple(
     f["name"] for f in output_schema("audited")["fields"] if f["doc"].startswith("as in the envelope; empty")
 )

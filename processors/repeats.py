@@ -19,13 +19,31 @@ _NATIVE_IDS = frozenset({"envelope"})
 
 
 def check(event: Mapping[str, Any], state: PartitionState) -> str:
-    """NEW, REPEATED or DUPLICATE_ID; remembers a new event."""
+    """NEW, REPEATED or DUPLICATE_ID. Takes note of a new position; of an id only ``remember`` does."""
     position, source_id = event["source_position"], event["source_id"] or ""
     if position is not None and _at_or_below_watermark(position, source_id, event["source_stream"] or "", state):
         return REPEATED
-    if position is None or event["source_system"] in _NATIVE_IDS:
-        return _check_id(event["event_id"], source_id, position is not None, state)
-    return NEW
+    seen = state.find(Seen, event["event_id"]) if _known_by_id(event) else None
+    if seen is None:
+        return NEW
+    return DUPLICATE_ID if position is not None and seen.source == crc32(source_id.encode()) else REPEATED
+
+
+def remember(event: Mapping[str, Any], state: PartitionState) -> None:
+    """Know an accepted event again by its id. A rejected one must not be: its correction comes under the same id."""
+    if not _known_by_id(event):
+        return
+    slot_name = str(state.progress.seen_count % SEEN_CAPACITY)
+    evicted = state.find(Slot, slot_name)
+    if evicted is not None:
+        state.forget(Seen, evicted.event_id)
+    state.touch(Slot(event["event_id"]), slot_name)
+    state.touch(Seen(crc32((event["source_id"] or "").encode())), event["event_id"])
+    state.progress.seen_count += 1
+
+
+def _known_by_id(event: Mapping[str, Any]) -> bool:
+    return bool(event["event_id"]) and (event["source_position"] is None or event["source_system"] in _NATIVE_IDS)
 
 
 def _at_or_below_watermark(position: int, source_id: str, stream: str, state: PartitionState) -> bool:
@@ -35,20 +53,3 @@ def _at_or_below_watermark(position: int, source_id: str, stream: str, state: Pa
     watermark.position = position
     state.touch(watermark, source_id, stream)
     return False
-
-
-def _check_id(event_id: str, source_id: str, positioned: bool, state: PartitionState) -> str:
-    if not event_id:
-        return NEW
-    source = crc32(source_id.encode())
-    seen = state.find(Seen, event_id)
-    if seen is not None:
-        return DUPLICATE_ID if positioned and seen.source == source else REPEATED
-    slot_name = str(state.progress.seen_count % SEEN_CAPACITY)
-    evicted = state.find(Slot, slot_name)
-    if evicted is not None:
-        state.forget(Seen, evicted.event_id)
-    state.touch(Slot(event_id), slot_name)
-    state.touch(Seen(source), event_id)
-    state.progress.seen_count += 1
-    return NEW

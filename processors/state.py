@@ -81,7 +81,7 @@ class Watermark(msgspec.Struct, array_like=True):
 
 
 class Seen(msgspec.Struct, array_like=True):
-    """Where an id was first seen (checksum of its source_id) and its slot in the ring."""
+    """Where an id was first seen: the checksum of its source_id."""
 
     source: int = 0
 

@@ -16,7 +16,6 @@ from typing import Any
 
 Schema = dict[str, Any]
 
-NAMESPACE = "tradetape.v1"
 EVENT_VERSION = "v1"
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import struct
-from collections.abc import Callable
 from typing import Any
 
 import fastavro
@@ -87,18 +86,3 @@ class Decoder:
         if not isinstance(record, dict):
             raise Undecodable("not a record")
         return record
-
-
-class Decoders:
-    """Decoders by schema id, made on first sight of an id: a new compatible schema needs no restart (G4)."""
-
-    def __init__(self, schema_by_id: Callable[[int], Schema]) -> None:
-        self._schema_by_id = schema_by_id
-        self._by_id: dict[int, Decoder] = {}
-
-    def for_id(self, schema_id: int) -> Decoder:
-        """The decoder of ``schema_id``; raises what the look-up raises."""
-        decoder = self._by_id.get(schema_id)
-        if decoder is None:
-            decoder = self._by_id[schema_id] = Decoder(self._schema_by_id(schema_id))
-        return decoder

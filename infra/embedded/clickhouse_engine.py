@@ -22,7 +22,6 @@ from tradetape.schemas.errors import TradetapeError
 _CODE = re.compile(r"Code: (\d+)\. ")
 _SETTING = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 UNKNOWN_SETTING = 115
-_STREAM_UNSUPPORTED = "Streaming query is not supported"
 
 
 class EngineError(Exception):

@@ -160,6 +160,14 @@ def test_an_unplaced_event_is_known_again_by_its_id() -> None:
     assert [verdict(o) for o in fold([fill, fill])] == [("accepted", []), ("duplicate", ["repeated"])]
 
 
+@pytest.mark.req("S1-11", "S3-05")
+def test_a_rejected_event_can_be_corrected_under_its_id() -> None:
+    fill = filled("a", side="buy")
+    broken = {**fill, "producer": ""}
+    outputs = fold([broken, broken, fill, fill])
+    assert [verdict(o)[0] for o in outputs] == ["rejected", "rejected", "accepted", "duplicate"]
+
+
 @pytest.mark.req("S1-11")
 def test_an_execution_seen_without_a_position_and_then_with_one_counts_once() -> None:
     fill = filled("a", side="buy", source_id="s", source_stream="TradeFill")
