@@ -10,8 +10,8 @@ import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from tradetape.processors import correlation, lineage, outputs, reading, repeats, risk
-from tradetape.processors.findings import ALERTING, OPENED, Finding, finding
+from tradetape.processors import correlation, lineage, outputs, reading, repeats, risk, sequences
+from tradetape.processors.findings import ALERTING, NOTED, OPENED, Finding, finding
 from tradetape.processors.reading import RawRecord, Reading, SchemaById
 from tradetape.processors.state import Order, PartitionState
 
@@ -19,6 +19,9 @@ ACCEPTED, DUPLICATE, REJECTED = "accepted", "duplicate", "rejected"
 
 CLOCK_TOLERANCE = 5 * 60 * 1_000_000
 """Microseconds by which a producer's clock may run ahead of the broker's."""
+
+ADVISORY = "NONE"
+"""The only execution_power that a signal may have (S4-11)."""
 
 
 class Output(NamedTuple):
@@ -40,13 +43,14 @@ def process(raw: RawRecord, state: PartitionState, schema_by_id: SchemaById) -> 
         return _duplicate(raw, read, repeated)
     read.violations = reading.judge(event, event_type)
     if read.violations:
+        sequences.pass_over(event, state)
         return _rejected(raw, read)
     order = _order(event, state)
     if order is not None and lineage.is_repeated_fill(order, event):
         return _duplicate(raw, read, repeats.REPEATED)
     repeats.remember(event, state)
     link = correlation.link(event)
-    findings = _event_findings(raw, event)
+    findings = _event_findings(raw, event) + sequences.observe(event, state)
     figures = None
     if order is not None:
         was_open = order.is_open
@@ -88,7 +92,16 @@ def _event_findings(raw: RawRecord, event: Mapping[str, Any]) -> list[Finding]:
     price = payload.get("fill_price") if event["event_type"] == "order_filled" else payload.get("price")
     if price is not None and not price:
         found.append(finding("zero_price", OPENED, event["event_id"]))
+    if event["assumed"]:
+        found.append(finding("value_assumed", NOTED, event["event_id"], _keys(event["assumed"])))
+    power = payload.get("execution_power")
+    if power is not None and power.upper() != ADVISORY:
+        found.append(finding("execution_power_not_none", OPENED, event["event_id"], _power(power)))
     return found
+
+
+def _power(claimed: str) -> str:
+    return json.dumps({"expected": ADVISORY, "recorded": claimed[:80]}, separators=(",", ":"))
 
 
 def _keys(names: list[str]) -> str:

@@ -16,7 +16,9 @@ from tradetape.processors.state import Fill, Order
 from tradetape.schemas.numbers import WIDE, text
 
 TERMINALS = frozenset({"order_cancelled", "order_failed", "order_expired", "order_completed"})
-ORDER_EVENTS = TERMINALS | {"order_created", "order_filled", "order_status", "order_snapshot"}
+PROGRESS = frozenset({"order_accepted", "order_partially_filled"})
+"""What tells how an order is getting on, and neither executes nor ends it."""
+ORDER_EVENTS = TERMINALS | PROGRESS | {"order_created", "order_filled", "order_status", "order_snapshot"}
 
 NATIVE_FILLED = "OrderFilled"
 """Hummingbot's status of an execution; without its trade it tells when, not how much."""
@@ -54,7 +56,7 @@ def observe(order: Order, event: Mapping[str, Any]) -> list[Finding]:
         elif kind in TERMINALS:
             name = event["native_type"] or kind
             order.terminals[name] = order.terminals.get(name, 0) + 1
-        elif kind == "order_filled" or payload["status"] == NATIVE_FILLED:
+        elif kind == "order_filled" or payload.get("status") == NATIVE_FILLED:
             if placed:
                 if not order.created and not order.fill_reported:
                     findings.append(finding("fill_before_created", NOTED, payload["client_order_id"]))
@@ -63,7 +65,7 @@ def observe(order: Order, event: Mapping[str, Any]) -> list[Finding]:
             if kind == "order_filled":
                 _fill(order, event)
     _correlate(order, event)
-    order.is_open = order.known and not order.terminals
+    order.is_open = order.known and not order.terminals and not _is_filled(order)
     findings += _changed(order, payload["client_order_id"])
     return findings
 
@@ -82,6 +84,11 @@ def _fill(order: Order, event: Mapping[str, Any]) -> None:
     order.side = order.side or payload["side"]
     if order.side is None:
         order.pending = [*order.pending[-FILL_IDS + 1 :], fill_of(payload)]
+
+
+def _is_filled(order: Order) -> bool:
+    """Executed to its amount: over, also where the source writes no completion."""
+    return order.amount is not None and 0 < order.amount <= order.filled
 
 
 def fill_of(payload: Mapping[str, Any]) -> Fill:

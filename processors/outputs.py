@@ -14,7 +14,7 @@ from tradetape.processors.reading import RawRecord, Reading
 from tradetape.processors.risk import Figures
 from tradetape.processors.version import CORE_VERSION
 from tradetape.schemas import times
-from tradetape.schemas.catalogue import EventType, output_schema
+from tradetape.schemas.catalogue import EventType, Schema, core_type, logical, output_schema
 from tradetape.schemas.numbers import text
 
 END = "tt"
@@ -81,10 +81,48 @@ def payload_json(event: Mapping[str, Any], event_type: EventType) -> str:
     """The payload as one JSON object: nulls left out, decimals as text, times as ISO-8601, unknown keys merged in."""
     payload = {key: value for key, value in event["payload"].items() if value is not None}
     for name in event_type.times:
-        if name in payload and times.EARLIEST <= payload[name] < times.LATEST:
-            payload[name] = times.text(payload[name])
+        if name in payload:
+            payload[name] = _moment(payload[name])
+    for name in event_type.documents:
+        if name in payload:
+            payload[name] = _document(payload[name])
+    for declared in event_type.nested:
+        name = declared["name"]
+        if name in payload:
+            payload[name] = _nested(payload[name], declared["type"])
     known = orjson.dumps(payload, default=_plain)
     return _merge(payload, known, event["extra"]).decode() if event["extra"] else known.decode()
+
+
+def _moment(micros: int) -> int | str:
+    return times.text(micros) if times.EARLIEST <= micros < times.LATEST else micros
+
+
+def _document(text: str) -> Any:
+    """JSON text as it stands, or as a string where a foreign producer wrote none."""
+    try:
+        orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return text
+    return orjson.Fragment(text)
+
+
+def _nested(value: Any, avro_type: Schema) -> Any:
+    core = core_type(avro_type)
+    if isinstance(value, int) and logical(core) == "timestamp-micros":
+        return _moment(value)
+    if isinstance(value, list):
+        return [_nested(inner, core["items"]) for inner in value]
+    if isinstance(value, dict) and "values" in core:
+        return {key: _nested(inner, core["values"]) for key, inner in value.items()}
+    if isinstance(value, dict):
+        fields = core["fields"]
+        return {
+            field["name"]: _nested(value[field["name"]], field["type"])
+            for field in fields
+            if value.get(field["name"]) is not None
+        }
+    return value
 
 
 def _merge(payload: dict[str, Any], known: bytes, extra: str) -> bytes:
@@ -94,16 +132,24 @@ def _merge(payload: dict[str, Any], known: bytes, extra: str) -> bytes:
         unknown = None
     if not isinstance(unknown, dict):
         return orjson.dumps({**payload, "extra": extra}, default=_plain)
-    shared = unknown.keys() & payload.keys()
-    if shared:
-        for key in shared:
-            both = isinstance(unknown[key], dict) and isinstance(payload[key], dict)
-            unknown[key] = {**unknown[key], **payload[key]} if both else payload[key]
-        return orjson.dumps({**payload, **unknown}, default=_plain)
+    if unknown.keys() & payload.keys():
+        try:
+            return orjson.dumps(_joined(unknown, payload), default=_plain)
+        except orjson.JSONEncodeError:  # nested deeper than orjson writes
+            return orjson.dumps({**payload, "extra": extra}, default=_plain)
     if len(known) == len(b"{}") or not unknown:
         return known if not unknown else extra.encode()
     # Spliced as text: numbers that no schema knows stay as they were written.
     return known[:-1] + b"," + extra.strip()[1:].encode()
+
+
+def _joined(unknown: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
+    """Both, all the way down; where both have a value, the known one."""
+    joined = {**unknown, **known}
+    for key in unknown.keys() & known.keys():
+        if isinstance(unknown[key], dict) and isinstance(known[key], dict):
+            joined[key] = _joined(unknown[key], known[key])
+    return joined
 
 
 def _plain(value: Any) -> str:

@@ -80,6 +80,17 @@ class Watermark(msgspec.Struct, array_like=True):
     position: int = -1
 
 
+class Track(msgspec.Struct, array_like=True):
+    """Numbers seen of one numbered history: the highest, the ranges below it that are missing (first, last), and what
+    was told of them.
+    """
+
+    highest: int = -1
+    missing: list[tuple[int, int]] = []
+    rejected: list[int] = []
+    told: bool = False
+
+
 class Seen(msgspec.Struct, array_like=True):
     """Where an id was first seen: the checksum of its source_id."""
 
@@ -100,14 +111,15 @@ class Progress(msgspec.Struct, array_like=True):
     version: int = STATE_VERSION
 
 
-Record = Order | Position | Instance | Watermark | Seen | Slot | Progress
-R = TypeVar("R", Order, Position, Instance, Watermark, Seen, Slot, Progress)
+Record = Order | Position | Instance | Watermark | Track | Seen | Slot | Progress
+R = TypeVar("R", Order, Position, Instance, Watermark, Track, Seen, Slot, Progress)
 
 _PREFIX: dict[type[Record], str] = {
     Order: "o",
     Position: "p",
     Instance: "i",
     Watermark: "w",
+    Track: "n",
     Seen: "s",
     Slot: "r",
     Progress: "a",

@@ -24,6 +24,10 @@ QUEUE_MESSAGES = 100_000
 QUEUE_KBYTES = 128 * 1024
 """Bounds of what waits in memory for Kafka."""
 
+IN_ORDER: Mapping[str, Any] = {"message.timeout.ms": 0, "enable.gapless.guarantee": True}
+"""No event is given up while later ones are still sent: a position that arrived after a hole would make the missing
+ones look like repeats when they are sent again. How long to wait for Kafka is ``flush``'s to say."""
+
 POLL_SECONDS = 0.1
 
 KEEP_ERRORS = 20
@@ -87,6 +91,7 @@ class Emitter:
                 "client.id": client_id,
                 "acks": "all",
                 "enable.idempotence": True,
+                **IN_ORDER,
                 "partitioner": "murmur2_random",
                 "linger.ms": 5,
                 "compression.type": "lz4",
@@ -172,9 +177,11 @@ class Emitter:
         return str(metadata.cluster_id)
 
     def _look_up(self, registry: Registry) -> dict[str, Encoder]:
+        known = list(event_types().values())
+        ids = registry.look_up_all(topics.EVENTS, [event_type.schema for event_type in known])
         return {
-            event_type.name: Encoder(event_type.schema, registry.look_up(topics.EVENTS, event_type.schema))
-            for event_type in event_types().values()
+            event_type.name: Encoder(event_type.schema, schema_id)
+            for event_type, schema_id in zip(known, ids, strict=True)
         }
 
     def _delivered(self, error: Any, message: Message) -> None:

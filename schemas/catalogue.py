@@ -14,6 +14,8 @@ from importlib.resources import files
 from importlib.resources.abc import Traversable
 from typing import Any
 
+from tradetape.schemas import named
+
 Schema = dict[str, Any]
 
 EVENT_VERSION = "v1"
@@ -27,8 +29,10 @@ def _root() -> Traversable:
 class EventType:
     """One canonical event type.
 
-    ``enumerations`` maps a payload key to its allowed strings, ``required`` lists the payload keys that must be
-    there (S3-04), ``decimals`` and ``times`` the keys of those logical types.
+    ``schema`` is the record to register; ``payload_fields`` have every named record written out. ``enumerations``
+    maps a payload key to its allowed strings, ``required`` lists the payload keys that must be there (S3-04),
+    ``decimals``, ``times`` and ``documents`` (JSON of any shape, as text) the keys of those logical types, ``nested``
+    the fields that are records, arrays or maps.
     """
 
     name: str
@@ -39,14 +43,13 @@ class EventType:
     control: bool
     schema: Schema
     payload_fields: tuple[Schema, ...]
+    payload_keys: frozenset[str]
     required: tuple[str, ...]
     enumerations: dict[str, frozenset[str]]
     decimals: tuple[str, ...]
     times: tuple[str, ...]
-
-    @property
-    def payload_keys(self) -> frozenset[str]:
-        return frozenset(field["name"] for field in self.payload_fields)
+    documents: tuple[str, ...]
+    nested: tuple[Schema, ...]
 
 
 def read_schema(path: str) -> Schema:
@@ -59,6 +62,14 @@ def read_schema(path: str) -> Schema:
 def envelope_schema() -> Schema:
     """The envelope's Avro record."""
     return read_schema("envelope.avsc")
+
+
+@cache
+def _context_records() -> dict[str, Schema]:
+    """Records that payloads share, by full name."""
+    folder = _root().joinpath("avro", "context")
+    records = [json.loads(path.read_text(encoding="utf-8")) for path in folder.iterdir()]
+    return {f"{record['namespace']}.{record['name']}": record for record in records}
 
 
 def compose(payload: Schema) -> Schema:
@@ -92,6 +103,12 @@ def logical(avro_type: Any) -> str | None:
     return core.get("logicalType") if isinstance(core, dict) else None
 
 
+def kind(avro_type: Any) -> Any:
+    """The Avro type's name, null branch aside: record, array, string, …"""
+    core = core_type(avro_type)
+    return core["type"] if isinstance(core, dict) else core
+
+
 @cache
 def event_types() -> dict[str, EventType]:
     """Every canonical event type by name."""
@@ -100,8 +117,8 @@ def event_types() -> dict[str, EventType]:
 
 
 def _build(name: str, entry: dict[str, Any]) -> EventType:
-    payload = read_schema(entry["schema"])
-    fields = tuple(payload["fields"])
+    payload = named.link(read_schema(entry["schema"]), _context_records().__getitem__)
+    fields = tuple(named.expand(payload)["fields"])
     schema = compose(payload)
     return EventType(
         name=name,
@@ -112,10 +129,13 @@ def _build(name: str, entry: dict[str, Any]) -> EventType:
         control=entry.get("control", False),
         schema=schema,
         payload_fields=fields,
+        payload_keys=frozenset(field["name"] for field in fields),
         required=tuple(f["name"] for f in fields if not is_nullable(f["type"]) and "default" not in f),
         enumerations={f["name"]: frozenset(f["enum"]) for f in fields if "enum" in f},
         decimals=tuple(f["name"] for f in fields if logical(f["type"]) == "decimal"),
         times=tuple(f["name"] for f in fields if logical(f["type"]) == "timestamp-micros"),
+        documents=tuple(f["name"] for f in fields if logical(f["type"]) == "json"),
+        nested=tuple(f for f in fields if kind(f["type"]) in ("record", "array", "map")),
     )
 
 

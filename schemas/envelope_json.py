@@ -202,6 +202,8 @@ def _convert(value: Any, avro_type: Any, path: str, rounded: list[str], extra: d
             return times.parse(value)
         except times.TimeError as error:
             raise _ValueRefused(error.code, f"{path}: {error}") from None
+    if logical == "json":
+        return _document(value, path)
     if kind == "record" and isinstance(value, dict):
         return _record(value, core, path, rounded, extra)
     if kind == "array" and isinstance(value, list):
@@ -232,6 +234,14 @@ def _record(value: dict[str, Any], core: Schema, path: str, rounded: list[str], 
     if unknown:
         extra[path.rpartition(".")[2]] = unknown
     return typed
+
+
+def _document(value: Any, path: str) -> str:
+    """JSON of any shape, as text."""
+    try:
+        return _text(json.dumps(value, default=_plain, ensure_ascii=False, separators=(",", ":")), path)
+    except RecursionError:
+        raise _ValueRefused("not_json", f"{path} is nested too deep") from None
 
 
 def _text(value: str, path: str) -> str:

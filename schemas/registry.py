@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -18,6 +19,9 @@ from tradetape.schemas.errors import TradetapeError
 
 COMPATIBILITY = "FULL_TRANSITIVE"
 NOT_FOUND, CONFLICT = 404, 409
+
+AT_ONCE = 8
+"""Requests made at the same time where many schemas are asked for."""
 
 
 class UnknownSchemaId(LookupError):
@@ -85,6 +89,11 @@ class Registry:
                 f"{subject.name} is not registered at {self.url}", hint="run `tradetape schemas register`"
             ) from None
 
+    def look_up_all(self, topic: str, schemas: Iterable[Schema]) -> list[int]:
+        """The ids of ``schemas`` in their order; raises as ``look_up`` for the first that has none."""
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            return list(pool.map(lambda schema: self.look_up(topic, schema), schemas))
+
     def by_id(self, schema_id: int) -> Schema:
         """The schema of ``schema_id``. Raises UnknownSchemaId where there is no Avro record of that id."""
         try:
@@ -101,7 +110,10 @@ class Registry:
 
     def check(self, subject: Subject) -> SubjectState:
         """What registering ``subject`` would do; ``refused`` with the reasons where it must not be."""
-        versions = self._versions(subject.name)
+        return self._check(subject, True)
+
+    def _check(self, subject: Subject, may_be_there: bool) -> SubjectState:
+        versions = self._versions(subject.name) if may_be_there else ()
         if not versions:
             return SubjectState(subject.name, "new")
         try:
@@ -112,7 +124,9 @@ class Registry:
 
     def register(self, subject: Subject) -> SubjectState:
         """Register ``subject`` under FULL_TRANSITIVE and read it back; a refusal registers nothing."""
-        state = self.check(subject)
+        return self._register(subject, self.check(subject))
+
+    def _register(self, subject: Subject, state: SubjectState) -> SubjectState:
         if state.state in ("same", "refused"):
             return state
         try:
@@ -124,9 +138,29 @@ class Registry:
         # A fresh client: the one that registered answers from its own cache.
         return SubjectState(subject.name, state.state, int(schema_id), Registry(self.url)._versions(subject.name))
 
+    def register_all(self, wanted: Iterable[Subject]) -> list[SubjectState]:
+        """Register every one of ``wanted``; where one is refused, none is, and the states say why."""
+        wanted = list(wanted)
+        states = self.check_all(wanted)
+        if any(state.state == "refused" for state in states):
+            return states
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            return list(pool.map(self._register, wanted, states))
+
+    def check_all(self, wanted: Iterable[Subject]) -> list[SubjectState]:
+        """What registering each of ``wanted`` would do, in their order."""
+        wanted = list(wanted)
+        there = self._subjects()
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            return list(pool.map(self._check, wanted, [subject.name in there for subject in wanted]))
+
     def _id_of(self, subject: Subject) -> int:
         with self._answers():
             return int(self._client.lookup_schema(subject.name, RegisteredSchema(subject.text, "AVRO")).schema_id)
+
+    def _subjects(self) -> frozenset[str]:
+        with self._answers():
+            return frozenset(self._client.get_subjects())
 
     def _versions(self, name: str) -> tuple[int, ...]:
         try:
@@ -175,7 +209,4 @@ class Registry:
 
 def register_all(registry: Registry) -> list[SubjectState]:
     """Register every schema of this code; where one is refused, none is, and the states say why."""
-    states = [registry.check(subject) for subject in subjects()]
-    if any(state.state == "refused" for state in states):
-        return states
-    return [registry.register(subject) for subject in subjects()]
+    return registry.register_all(subjects())

@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 
 from tradetape.schemas import numbers, times
-from tradetape.schemas.catalogue import EVENT_VERSION, EventType, envelope_schema
+from tradetape.schemas.catalogue import EVENT_VERSION, EventType, Schema, core_type, envelope_schema, logical
 
 REASONS: dict[str, str] = {
     "undecodable": "the bytes are not an Avro record of the schema they name",
@@ -43,6 +43,7 @@ LIMIT_LIKE = frozenset({"limit", "limit_maker"})
 _NAMED = ("event_id", "event_type", "event_version", "producer")
 SCOPES: dict[str, tuple[str, ...]] = {
     "order": (*_NAMED, "instance_name", "connector_name", "trading_pair"),
+    "instrument": (*_NAMED, "instance_name", "trading_pair"),
     "instance": (*_NAMED, "instance_name"),
     "portfolio": _NAMED,
     "system": _NAMED,
@@ -127,5 +128,36 @@ def payload_violations(payload: Mapping[str, Any], event_type: EventType) -> Ite
         value = payload.get(name)
         if value is not None and not times.EARLIEST <= value < times.LATEST:
             yield Violation("ts_out_of_range", f"{name} {value} µs")
+    for declared in event_type.nested:
+        value = payload.get(declared["name"])
+        if value:
+            yield from _nested_violations(value, declared["type"], declared["name"])
     if event_type.name == "order_created" and payload.get("order_type") in LIMIT_LIKE and payload.get("price") is None:
         yield Violation("price_required", f"order_type {payload['order_type']!r} without price")
+
+
+def _nested_violations(value: Any, avro_type: Schema, path: str) -> Iterator[Violation]:
+    """Every rule that values inside a record, an array or a map break."""
+    core = core_type(avro_type)
+    if isinstance(value, Decimal):
+        try:
+            numbers.fit(value)
+        except numbers.NumberError as error:
+            yield Violation(error.code, f"{path}: {error}")
+    elif isinstance(value, int) and logical(core) == "timestamp-micros":
+        if not times.EARLIEST <= value < times.LATEST:
+            yield Violation("ts_out_of_range", f"{path} {value} µs")
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            yield from _nested_violations(inner, core["items"], f"{path}[{index}]")
+    elif isinstance(value, dict) and "values" in core:
+        for key, inner in value.items():
+            yield from _nested_violations(inner, core["values"], f"{path}.{key}")
+    elif isinstance(value, dict):
+        for declared in core["fields"]:
+            inner, name = value.get(declared["name"]), f"{path}.{declared['name']}"
+            if inner is None:
+                continue
+            if "enum" in declared and inner not in declared["enum"]:
+                yield Violation("not_in_enumeration", f"{name} {str(inner)[:80]!r}")
+            yield from _nested_violations(inner, declared["type"], name)

@@ -1,8 +1,9 @@
 """The catalogue of Kafka topics: the only place that names one.
 
-``tradetape.events`` is the only topic that anything outside ``processors/`` writes to. Every other topic is
-partitioned like it: what the event at (partition p, offset o) caused goes to partition p, under the text key
-``p:o:d`` where ``d`` is the derived sequence (0 the event itself, 1… what it caused).
+``tradetape.events`` is the only topic of the record that anything outside ``processors/`` writes to. Every other topic
+is partitioned like it: what the event at (partition p, offset o) caused goes to partition p, under the text key
+``p:o:d`` where ``d`` is the derived sequence (0 the event itself, 1… what it caused). ``tradetape.dead_letters`` is no
+part of the record: consumers write there what they could not process, with the original's partition and key.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ AUDITED = "tradetape.audited"
 RISK = "tradetape.risk"
 ALERTS = "tradetape.alerts"
 STATE = "tradetape.state"
+DEAD_LETTERS = "tradetape.dead_letters"
 
 DEFAULT_PARTITIONS = 4
 """Fixed at creation; growth is a new topic generation (design, Contract)."""
@@ -24,6 +26,9 @@ MAX_EVENT_BYTES = 16 * 1024 * 1024
 
 MAX_AUDITED_BYTES = 2 * MAX_EVENT_BYTES
 """An audited record carries the original bytes and the payload as JSON."""
+
+MAX_DEAD_LETTER_BYTES = MAX_AUDITED_BYTES + 64 * 1024
+"""The original record, and headers that say why."""
 
 _FOREVER = {"retention.ms": "-1", "retention.bytes": "-1"}
 
@@ -58,5 +63,10 @@ CATALOGUE: tuple[Topic, ...] = (
         STATE,
         "changelog of the processor's tables",
         {"cleanup.policy": "compact", "max.message.bytes": str(MAX_AUDITED_BYTES)},
+    ),
+    Topic(
+        DEAD_LETTERS,
+        "what a consumer group could not process: the original key and bytes; headers say why and where from",
+        {**_FOREVER, "max.message.bytes": str(MAX_DEAD_LETTER_BYTES)},
     ),
 )

@@ -47,8 +47,7 @@ def check(context: click.Context, home: Path, output: str) -> None:
     """Say what `register` would do, and change nothing; exit code 1 if a schema would be refused."""
     from tradetape.schemas.registry import subjects
 
-    registry = _registry(home)
-    states = [registry.check(subject) for subject in subjects()]
+    states = _registry(home).check_all(subjects())
     _report(states, output, {"new": "would be registered", "changed": "would be a new version", "same": "unchanged"})
     _exit(context, states)
 
@@ -60,11 +59,22 @@ def list_(home: Path, output: str) -> None:
     """List the schemas of this version and what the registry has of them."""
     from tradetape.schemas.registry import subjects
 
-    registry = _registry(home)
-    states = [registry.check(subject) for subject in subjects()]
+    states = _registry(home).check_all(subjects())
     _report(
         states, output, {"new": "not registered", "changed": "registered, but another version", "same": "registered"}
     )
+
+
+@schemas.command()
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+def docs(folder: Path) -> None:
+    """Write the reference into FOLDER: event types, native types, findings, and an AsyncAPI file."""
+    from tradetape.infra import reference
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in reference.pages().items():
+        (folder / name).write_text(content, encoding="utf-8")
+        click.echo(str(folder / name))
 
 
 COMMANDS: tuple[click.Command, ...] = (schemas,)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tradetape.infra import settings
-from tradetape.infra.embedded import artifacts, components, ports, processes, status
+from tradetape.infra.embedded import artifacts, components, ports, processes, status, stores
 from tradetape.infra.embedded.progress import Progress
 from tradetape.infra.files import locked
 from tradetape.infra.stackfile import StackFile
@@ -85,14 +85,15 @@ def down(home: Path) -> int:
 
     Works whatever was killed before: first the supervisor is asked, then what is left is searched and stopped.
     """
+    native_stores = stores.stop(home)
     if not processes.run_dir(home).is_dir():
-        return 0
-    found = len(processes.leftovers(home))
+        return native_stores
+    found = native_stores + len(processes.leftovers(home))
     supervisor = processes.find(home, processes.SUPERVISOR)
     if supervisor is not None:
         processes.stop([supervisor], timeout=STOP_TIMEOUT)  # an `up` that waits for it notices and gives up
     with locked(processes.run_dir(home) / "up.lock", timeout=_LOCK_TIMEOUT, what=f"a `tradetape up` in {home}"):
-        return max(found, processes.stop_all(home))
+        return max(found, native_stores + processes.stop_all(home))
 
 
 def _already_running(

@@ -263,3 +263,91 @@ def test_the_same_outputs_however_the_stream_is_cut_and_restarted(cuts: list[int
 
 
 STREAM = stream()
+
+
+@pytest.mark.req("S4-11")
+@pytest.mark.parametrize(("power", "caught"), [("NONE", False), ("none", False), (None, False), ("LIMITED", True)])
+def test_an_advisory_signal_must_not_claim_power_to_execute(power: str | None, caught: bool) -> None:
+    output = fold([event("signal_generated", {"signal_id": "s1", "execution_power": power})])[0]
+    found = [item for item in output.audited["findings"] if item["code"] == "execution_power_not_none"]
+    assert len(found) == caught
+    if caught:
+        assert found[0]["severity"] == "critical"
+        assert json.loads(found[0]["detail"]) == {"expected": "NONE", "recorded": power}
+        assert [alert["code"] for alert in output.alerts] == ["execution_power_not_none"]
+
+
+@pytest.mark.req("S3-10")
+def test_what_an_adapter_assumed_is_told() -> None:
+    output = fold([filled("a") | {"assumed": ["fee_amount", "liquidity_side"]}])[0]
+    found = [item for item in output.audited["findings"] if item["code"] == "value_assumed"]
+    assert [(item["status"], json.loads(item["detail"])) for item in found] == [
+        ("noted", {"keys": ["fee_amount", "liquidity_side"]})
+    ]
+
+
+@pytest.mark.req("P-04")
+def test_progress_of_an_order_is_no_execution_and_a_filled_order_is_not_open() -> None:
+    opening = created("a")
+    accepted = event("order_accepted", {"client_order_id": "a"}, correlation_id="chain-a")
+    totals = {"client_order_id": "a", "filled_qty_base": "4", "remaining_qty_base": "6"}
+    partial = event("order_partially_filled", totals, correlation_id="chain-a")
+    outputs = fold([opening, accepted, partial, filled("a")])
+    assert [item for output in outputs for item in output.audited["findings"]] == []
+    assert [output.risk is None for output in outputs] == [False, True, True, False]
+    last = outputs[-1].risk
+    assert last is not None
+    assert (last["net_base"], last["open_orders"]) == (Decimal(10), 0)
+
+
+@pytest.mark.req("S0-03", "S3-06")
+def test_nested_records_documents_and_unknown_keys_become_one_json_payload() -> None:
+    context = {"market": {"n": {"value": "8.52", "model": "x"}, "source_timestamp": "2024-05-01T12:00:00Z"}}
+    payload = json.loads(fold([event("position_checked", {"context": context})])[0].audited["payload"])
+    assert payload == {
+        "context": {"market": {"n": {"value": "8.52", "model": "x"}, "source_timestamp": "2024-05-01T12:00:00.000000Z"}}
+    }
+    beat = event("heartbeat", {"service": "risk", "metrics": {"lag": [1, {"p99": "2.50"}]}})
+    payload = json.loads(fold([beat])[0].audited["payload"])
+    assert payload == {"service": "risk", "metrics": {"lag": [1, {"p99": "2.50"}]}}
+
+
+@pytest.mark.req("S3-05", "P-08")
+@pytest.mark.parametrize(
+    ("place", "reason"),
+    [
+        ({"market": {"price": Decimal("2e20")}}, "number_out_of_range"),
+        ({"order": {"filled_at": 2**61}}, "ts_out_of_range"),
+        ({"signal": {"direction": "sideways"}}, "not_in_enumeration"),
+        ({"account": {"limits": {"units_by_market": {"QQQ": Decimal("-2e20")}}}}, "number_out_of_range"),
+        ({"position": {"pyramid_levels": [{"entry_price": Decimal("2e20")}]}}, "number_out_of_range"),
+    ],
+)
+def test_rules_hold_inside_nested_records(place: dict[str, Any], reason: str) -> None:
+    good = event("position_checked", {"context": {name: {} for name in place}})
+    (name,) = place
+    for path, value in place[name].items():
+        good["payload"]["context"][name][path] = _typed(good, name, path, value)
+    assert verdict(fold([good])[0]) == ("rejected", [reason])
+
+
+def _typed(good: dict[str, Any], name: str, path: str, value: Any) -> Any:
+    """A nested value as fastavro takes it: every key of a nested record has to be there."""
+    example = event("position_checked", {"context": {name: {path: _harmless(value)}}})
+    return _overlay(example["payload"]["context"][name][path], value)
+
+
+def _harmless(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _harmless(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_harmless(inner) for inner in value]
+    return {Decimal: "1", int: "2024-05-01T12:00:00Z", str: "LONG"}[type(value)]
+
+
+def _overlay(typed: Any, value: Any) -> Any:
+    if isinstance(value, dict):
+        return {**typed, **{key: _overlay(typed.get(key), inner) for key, inner in value.items()}}
+    if isinstance(value, list):
+        return [_overlay(one, inner) for one, inner in zip(typed, value, strict=True)]
+    return value

@@ -63,9 +63,9 @@ class FakeRegistry:
     def __init__(self, url: str) -> None:
         self.url = url
 
-    def look_up(self, topic: str, schema: dict[str, Any]) -> int:
+    def look_up_all(self, topic: str, schemas: list[dict[str, Any]]) -> list[int]:
         assert topic == topics.EVENTS
-        return self.ids[f"{schema['namespace']}.{schema['name']}"]
+        return [self.ids[f"{schema['namespace']}.{schema['name']}"] for schema in schemas]
 
 
 @pytest.fixture(autouse=True)

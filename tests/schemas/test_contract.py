@@ -41,7 +41,8 @@ def test_catalogue_and_schema_agree(event_type: EventType) -> None:
 def test_subjects_are_named_by_topic_and_record() -> None:
     names = [subject.name for subject in subjects()]
     assert len(set(names)) == len(names) == len(TYPES) + 3
-    assert subject_name(topics.EVENTS, TYPES[0].schema) == "tradetape.events-tradetape.v1.OrderCreated"
+    created = event_types()["order_created"].schema
+    assert subject_name(topics.EVENTS, created) == "tradetape.events-tradetape.v1.OrderCreated"
     assert all(output_schema(name)["fields"][-1]["name"] == "_end" for name in ("audited", "risk", "alerts"))
 
 

@@ -1,0 +1,93 @@
+"""Numbered histories: each run and each aggregate counts its events, so that a missing one shows (S0-02, S1-02).
+
+A history's numbers begin at 0 or 1. A number above the next leaves a gap; the gap closes when the missing numbers come.
+Whether a number is new is asked of the ranges that are missing, so it is exact for ever while they fit.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from tradetape.processors.findings import NOTED, OPENED, RESOLVED, Finding, finding
+from tradetape.processors.state import PartitionState, Track
+
+FIRST = 1
+RANGES = 64
+"""Missing ranges remembered of one history; of more, the oldest stay open and are no longer closed."""
+
+RUN, AGGREGATE = "run", "aggregate"
+
+
+def observe(event: Mapping[str, Any], state: PartitionState) -> list[Finding]:
+    """The findings of an accepted event's numbers."""
+    found: list[Finding] = []
+    for number, subject, key in _numbers(event):
+        track = state.get(Track, *key)
+        before = (track.highest, track.missing, track.rejected, track.told)
+        found += _observe(track, number, subject)
+        if (track.highest, track.missing, track.rejected, track.told) != before:
+            state.touch(track, *key)
+    return found
+
+
+def pass_over(event: Mapping[str, Any], state: PartitionState) -> None:
+    """A rejected event is on record: its number is not missing, and its correction may come under it."""
+    for number, _, key in _numbers(event):
+        track = state.get(Track, *key)
+        if number > track.highest:
+            _advance(track, number)
+        elif not _fill(track, number):
+            continue
+        track.rejected = [*track.rejected[-RANGES + 1 :], number]
+        state.touch(track, *key)
+
+
+def _numbers(event: Mapping[str, Any]) -> Iterator[tuple[int, str, tuple[str, ...]]]:
+    """(number, subject, state key) of each history that the event counts in."""
+    place = (event["environment"], event["instance_name"], event["source_id"] or "")
+    if event["sequence"] is not None:
+        run_id = event["run_id"] or ""
+        yield event["sequence"], run_id or event["source_id"] or event["instance_name"], (*place, RUN, run_id)
+    if event["aggregate_sequence"] is not None and event["aggregate_id"]:
+        kind, name = event["aggregate_type"] or "", event["aggregate_id"]
+        yield event["aggregate_sequence"], f"{kind}:{name}", (*place, AGGREGATE, kind, name)
+
+
+def _observe(track: Track, number: int, subject: str) -> list[Finding]:
+    found: list[Finding] = []
+    if number > track.highest:
+        _advance(track, number)
+    elif number in track.rejected:
+        track.rejected = [other for other in track.rejected if other != number]
+    elif _fill(track, number):
+        found.append(finding("sequence_regressed", NOTED, subject, _detail(number=number, highest=track.highest)))
+    else:
+        return [finding("sequence_repeated", OPENED, subject, _detail(number=number, highest=track.highest))]
+    if bool(track.missing) != track.told:
+        track.told = bool(track.missing)
+        status = OPENED if track.told else RESOLVED
+        found.append(finding("sequence_gap", status, subject, _detail(missing=track.missing, highest=track.highest)))
+    return found
+
+
+def _advance(track: Track, number: int) -> None:
+    expected = max(track.highest + 1, FIRST)
+    if number > expected:
+        track.missing = [*track.missing[-RANGES + 1 :], (expected, number - 1)]
+    track.highest = max(track.highest, number)
+
+
+def _fill(track: Track, number: int) -> bool:
+    """Take ``number`` out of what is missing; whether it was."""
+    for index, (first, last) in enumerate(track.missing):
+        if first <= number <= last:
+            rest = [part for part in ((first, number - 1), (number + 1, last)) if part[0] <= part[1]]
+            track.missing = [*track.missing[:index], *rest, *track.missing[index + 1 :]]
+            return True
+    return False
+
+
+def _detail(**numbers: Any) -> str:
+    return json.dumps(numbers, separators=(",", ":"))
