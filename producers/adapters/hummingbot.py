@@ -21,11 +21,11 @@ from tradetape.producers.adapters.hummingbot_identity import (
     instance_of,
     is_utf8,
     key,
-    native_json,
     order_event_id,
     snapshot_event_id,
 )
 from tradetape.producers.adapters.hummingbot_values import Row, Unmappable
+from tradetape.producers.adapters.rows import native_json
 from tradetape.producers.events import Event
 from tradetape.schemas import environments, identity, numbers, rules
 from tradetape.schemas.catalogue import event_types

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import math
 import re
-from base64 import b64encode
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
 
 from tradetape.producers.adapters.hummingbot_values import Row
 from tradetape.schemas import identity
@@ -74,19 +69,3 @@ def is_utf8(text: str) -> bool:
 def key(value: object) -> str:
     """Any native value as text that ids are derived from."""
     return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else str(value)
-
-
-def native_json(rows: Mapping[str, Row]) -> bytes:
-    """Native rows as compact JSON. Bytes become {"base64": …}; text that is not UTF-8 keeps its bytes as \\udcXX."""
-    return json.dumps(
-        {table: {name: _jsonable(value) for name, value in row.items()} for table, row in rows.items()},
-        separators=(",", ":"),
-    ).encode()
-
-
-def _jsonable(value: Any) -> Any:
-    if isinstance(value, bytes):
-        return {"base64": b64encode(value).decode()}
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    return value

@@ -13,9 +13,11 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import quote
 
 from tradetape.producers.adapters import hummingbot as adapter
+from tradetape.producers.connectors import sqlite_store
+from tradetape.producers.connectors.sqlite_store import columns as _columns
+from tradetape.producers.connectors.sqlite_store import quoted as _q
 from tradetape.schemas import identity
 from tradetape.schemas.errors import TradetapeError
 
@@ -39,7 +41,6 @@ NEEDED: dict[str, tuple[str, ...]] = {
 """What every version of Hummingbot has; any other column may be missing."""
 
 BEFORE_ALL = -(2**63)
-MAGIC = b"SQLite format 3\x00"
 
 
 class StatusRecord(NamedTuple):
@@ -265,10 +266,10 @@ def open_store(path: Path, *, timeout: float = 5.0) -> Iterator[Store]:
 
     Raises TradetapeError for a file that is missing, unreadable, locked, damaged or no Hummingbot database.
     """
-    _check_file(path)
+    sqlite_store.check_file(path, "give the path of a Hummingbot trade database (data/*.sqlite)")
     with ExitStack() as stack:
         try:
-            connection = stack.enter_context(closing(_connect(path, timeout)))
+            connection = stack.enter_context(closing(sqlite_store.connect(path, timeout)))
             connection.execute("BEGIN")
             mode = connection.execute("PRAGMA journal_mode").fetchone()[0]
             _check_tables(connection, path)
@@ -278,53 +279,16 @@ def open_store(path: Path, *, timeout: float = 5.0) -> Iterator[Store]:
                 connection.backup(copy)
                 connection.close()
                 connection = copy
-                connection.text_factory = _text
+                connection.text_factory = sqlite_store.text
             _check_pages(connection, path)
             yield Store(connection, path)
         except sqlite3.Error as error:
-            raise _explained(path, error) from error
-
-
-def _connect(path: Path, timeout: float) -> sqlite3.Connection:
-    # Not immutable=1: that would read past a bot's locks and its WAL.
-    uri = f"file:{quote(str(path.absolute()))}?mode=ro"
-    connection = sqlite3.connect(uri, uri=True, timeout=timeout, isolation_level=None)
-    connection.text_factory = _text
-    return connection
+            raise sqlite_store.explained(path, error) from error
 
 
 def _row(values: tuple[Any, ...], cut: tuple[list[str], int]) -> Row:
     names, at = cut
     return dict(zip(names, values[at : at + len(names)], strict=True))
-
-
-def _text(value: bytes) -> str:
-    return value.decode("utf-8", "surrogateescape")
-
-
-def _q(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
-
-
-def _columns(connection: sqlite3.Connection, table: str) -> dict[str, str]:
-    return {row[1]: row[2] for row in connection.execute(f"PRAGMA table_info({_q(table)})")}
-
-
-def _check_file(path: Path) -> None:
-    hint = "give the path of a Hummingbot trade database (data/*.sqlite)"
-    try:
-        if path.is_dir():
-            raise TradetapeError(f"{path} is a folder", hint=hint)
-        with path.open("rb") as file:
-            start = file.read(len(MAGIC))
-    except FileNotFoundError:
-        raise TradetapeError(f"{path} does not exist", hint=hint) from None
-    except OSError as error:
-        raise TradetapeError(f"{path} cannot be read ({error.strerror})", hint="check its permissions") from error
-    if not start:
-        raise TradetapeError(f"{path} is empty", hint=hint)
-    if start != MAGIC:
-        raise TradetapeError(f"{path} is not an SQLite database", hint=hint)
 
 
 def _check_tables(connection: sqlite3.Connection, path: Path) -> None:
@@ -350,18 +314,3 @@ def _check_pages(connection: sqlite3.Connection, path: Path) -> None:
         raise TradetapeError(
             f"{path} is damaged ({damage[0].splitlines()[-1][:120]})", hint="restore it from a copy, or run .recover"
         )
-
-
-def _explained(path: Path, error: sqlite3.Error) -> TradetapeError:
-    said = str(error)
-    if "locked" in said or "busy" in said:
-        return TradetapeError(f"{path} is locked by another program", hint="try again when it has committed")
-    if "not a database" in said or "malformed" in said:
-        return TradetapeError(f"{path} is no readable SQLite database ({said})", hint="restore it from a copy")
-    if "full" in said:
-        return TradetapeError(f"no room for a copy of {path} ({said})", hint="free the disk, or set TMPDIR")
-    return TradetapeError(
-        f"{path} cannot be read ({said})",
-        hint="check the permissions of the file and its folder; a file that a crashed program left needs its -wal or "
-        "-journal beside it in a folder that may be written",
-    )

@@ -1,11 +1,24 @@
-"""Lines of a byte stream in bounded memory: a line that is too long is cut while it is read."""
+"""Lines of a byte stream in bounded memory, and how far a file of lines was taken in.
+
+A line that is too long is cut while it is read. What was taken in is known again by its last line: a file that does
+not have it at its place any more is another file.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import BinaryIO, NamedTuple
+import hashlib
+from collections.abc import Generator, Iterator
+from dataclasses import asdict, dataclass
+from enum import Enum, auto
+from typing import Any, BinaryIO, NamedTuple, Self
+
+from tradetape.producers.adapters.native import parse_json
 
 CHUNK = 1024 * 1024
+BOM = b"\xef\xbb\xbf"
+
+UNFINISHED = "a last line without an end"
+GREW = "written on to a line that had been taken in"
 
 
 class Line(NamedTuple):
@@ -40,3 +53,116 @@ def read_lines(stream: BinaryIO, *, longest: int, offset: int = 0, chunk: int = 
         at += len(block) - begin
     if at > start:
         yield Line(b"".join(kept), at - start, start, at, False)
+
+
+class AtEnd(Enum):
+    """What becomes of a last line without a newline."""
+
+    WAIT = auto()
+    """Its writer goes on: it is not looked at."""
+    TELL = auto()
+    """The reader stops: it is a line if it is JSON; else its bytes are told once, and it is read again later."""
+    TAKE = auto()
+    """Nobody writes to the file any more: it is a line."""
+
+
+class Taken(NamedTuple):
+    """A line to take in: ``number`` from 1, ``length`` where ``content`` was cut, ``fragment``: why it is no line."""
+
+    content: bytes
+    number: int
+    length: int | None = None
+    fragment: str = ""
+
+
+@dataclass(slots=True)
+class Place:
+    """How far a file was taken in: ``offset`` bytes, ``line`` lines; where the last one began, and its hash.
+
+    ``open_line``: the last line taken had no newline yet. ``fragment``: the hash of the unfinished line told last.
+    """
+
+    offset: int = 0
+    line: int = 0
+    last_start: int = 0
+    last_hash: str = ""
+    open_line: bool = False
+    fragment: str = ""
+
+    @classmethod
+    def of(cls, saved: dict[str, Any]) -> Self:
+        return cls(**{name: saved[name] for name in cls.__dataclass_fields__})
+
+    def saved(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def advance(self, line: Line, number: int) -> None:
+        """``line`` is taken in as line ``number``."""
+        self.offset, self.line, self.last_start, self.fragment = line.end, number, line.start, ""
+        self.last_hash = digest(line.content)
+        self.open_line = not line.ended
+
+
+def digest(content: bytes) -> str:
+    """What a line is known again by."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def first_line(stream: BinaryIO, *, longest: int) -> Line | None:
+    """The first line of a file that is not blank."""
+    stream.seek(0)
+    return next((line for line in read_lines(stream, longest=longest) if line.content.strip()), None)
+
+
+def continues(stream: BinaryIO, place: Place, *, longest: int) -> bool:
+    """Whether a file still has what was taken in: the same last line at its place."""
+    if not place.offset:
+        return True
+    stream.seek(place.last_start)
+    last = next(read_lines(stream, longest=longest, offset=place.last_start), None)
+    if last is None:
+        return False
+    if place.open_line:
+        # Written on since: its beginning must be what was taken in.
+        length = place.offset - place.last_start
+        return last.length >= length and digest(last.content[:length]) == place.last_hash
+    return last.end == place.offset and digest(last.content) == place.last_hash
+
+
+def take(stream: BinaryIO, place: Place, *, longest: int, at_end: AtEnd) -> Generator[Taken, None, None]:
+    """The lines of a file behind ``place``, which moves along; blank ones count and are left out. A pipe is read on.
+
+    ``place`` is behind a line when it is yielded. A carriage return at the end of a line and a byte order mark at the
+    beginning of the file are no content.
+    """
+    if stream.seekable():
+        stream.seek(place.offset)
+    for line in read_lines(stream, longest=longest, offset=place.offset):
+        if not line.ended and at_end is AtEnd.WAIT:
+            return
+        if place.open_line:
+            place.advance(line, place.line)
+            if line.content.strip():
+                yield Taken(line.content, place.line, fragment=GREW)
+            continue
+        number = place.line + 1
+        content = line.content.removeprefix(BOM) if number == 1 else line.content
+        content = content.removesuffix(b"\r") if line.length == len(line.content) else content
+        if not line.ended and at_end is AtEnd.TELL and content.strip() and not is_json(content):
+            found = digest(content)
+            if place.fragment != found:
+                place.fragment = found
+                yield Taken(content, number, fragment=UNFINISHED)
+            return
+        place.advance(line, number)
+        if content.strip():
+            yield Taken(content, number, line.length if line.length > len(line.content) else None)
+
+
+def is_json(content: bytes) -> bool:
+    """Whether ``content`` is a whole JSON value."""
+    try:
+        parse_json(content)
+    except ValueError:
+        return False
+    return True
