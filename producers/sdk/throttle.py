@@ -1,0 +1,45 @@
+"""Small price moves are left out, and counted (S1-05)."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from tradetape.schemas.errors import TradetapeError
+
+DEFAULT_CHANGE = Decimal("0.001")
+"""Relative change from which a price is worth recording: 0.1 %."""
+
+
+class PriceThrottle:
+    """Lets a key's price through when it moved by more than ``change`` since the last one let through.
+
+    ``change`` is a fraction. The first price of a key always passes, and so does every move from zero. Raises
+    TradetapeError for a negative ``change``.
+    """
+
+    def __init__(self, change: Decimal = DEFAULT_CHANGE) -> None:
+        if change < 0:
+            raise TradetapeError(
+                f"a relative change of {change} is negative", hint="0.001 is 0.1 %; 0 lets all through"
+            )
+        self.change = change
+        self._last: dict[str, tuple[Decimal, int]] = {}
+        self.suppressed = 0
+        """Prices left out so far, of all keys."""
+
+    def offer(self, key: str, price: Decimal) -> int | None:
+        """None where ``price`` is to be left out; else how many of ``key`` were left out before it."""
+        last = self._last.get(key)
+        if last is not None:
+            before, left_out = last
+            if abs(price - before) <= self.change * abs(before) and (before or not price):
+                self._last[key] = (before, left_out + 1)
+                self.suppressed += 1
+                return None
+        self._last[key] = (price, 0)
+        return last[1] if last is not None else 0
+
+    def forget(self, key: str) -> int:
+        """Drop a key that ended; returns how many prices were left out since the last one recorded."""
+        last = self._last.pop(key, None)
+        return last[1] if last is not None else 0
