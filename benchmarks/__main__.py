@@ -1,4 +1,4 @@
-"""``python -m benchmarks [worker|sink|audited_form …]``: run the measurements named, by default worker and sink.
+"""``python -m benchmarks [NAME …]``: run the measurements named, by default worker and sink.
 
 Ends with 0 whether a ratio is within its budget or over: a benchmark is no test.
 """
@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import audited_form, sink, worker
+from benchmarks import audited_form, connectors, emit, sink, worker
 
 DEFAULT = ("worker", "sink")
+OTHERS = ("audited_form", "emit", "connectors")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +86,32 @@ def _print_forms(console: Console, forms: audited_form.Forms) -> None:
     console.print(flushes)
 
 
+def _print_emitting(console: Console, found: list[emit.Emitting]) -> None:
+    table = Table(title=f"One event in the bot's thread, µs; budget of the median {emit.BUDGET_US:.0f}")
+    for heading in ("what", "p50", "p99", "p99.9", "CPU", "drained events/s"):
+        table.add_column(heading, justify="left" if heading == "what" else "right")
+    for one in found:
+        drained = "" if one.drained_per_second is None else f"{one.drained_per_second:,.0f}"
+        table.add_row(one.name, *(f"{us:.1f}" for us in (one.p50, one.p99, one.p999, one.cpu)), drained)
+    console.print(table)
+
+
+def _print_connectors(console: Console, found: list[connectors.Reading]) -> None:
+    table = Table(title="Native stores read into encoded events, CPU µs per record")
+    for heading in ("store", "records", "µs", "records/s", "peer µs", "peer records/s", "ratio"):
+        table.add_column(heading, justify="left" if heading == "store" else "right")
+    for one in found:
+        rates = (f"{one.own_us:.0f}", f"{one.own_per_second:,.0f}", f"{one.peer_us:.1f}", f"{one.peer_per_second:,.0f}")
+        table.add_row(one.kind, f"{one.records:,}", *rates, f"{one.own_us / one.peer_us:.1f}")
+    console.print(table)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run and print. Returns 0."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join((*RATIOS, 'audited_form'))}")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join((*RATIOS, *OTHERS))}")
     names = parser.parse_args(arguments).names or list(DEFAULT)
-    unknown = [name for name in names if name not in (*RATIOS, "audited_form")]
+    unknown = [name for name in names if name not in (*RATIOS, *OTHERS)]
     if unknown:
         parser.error(f"no such benchmark: {', '.join(unknown)}")
     console = Console()
@@ -99,6 +120,10 @@ def main(arguments: list[str] | None = None) -> int:
         _print_ratios(console, ratios)
     if "audited_form" in names:
         _print_forms(console, audited_form.run())
+    if "emit" in names:
+        _print_emitting(console, emit.run())
+    if "connectors" in names:
+        _print_connectors(console, connectors.run())
     return 0
 
 

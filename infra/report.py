@@ -12,6 +12,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from tradetape.schemas.catalogue import event_types
 from tradetape.sinks import queries
 from tradetape.sinks.store import Store
 
@@ -28,6 +29,19 @@ class Section:
     params: Mapping[str, str]
     empty: str = "none"
 
+
+COLUMNS: Mapping[str, tuple[str, ...]] = {
+    "market": ("market", "regime", "news", "universe"),
+    "signal": ("signal",),
+    "risk": ("risk",),
+    "order": ("order",),
+    "position": ("position", "exit", "protection"),
+    "account": ("account", "portfolio", "reconciliation"),
+    "alert": ("alert",),
+    "system": ("cycle", "system", "audit"),
+    "other": ("other",),
+}
+"""Columns of the report's counts: the families of event types in each."""
 
 SECTIONS = (
     Section(
@@ -120,16 +134,18 @@ def _numeric(cells: Sequence[Sequence[str]], position: int) -> bool:
 
 
 def _show_counts(console: Console, found: Iterable[Row]) -> None:
+    column_of = {family: column for column, families in COLUMNS.items() for family in families}
     totals: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
     for row in found:
-        totals[row["instance_name"]][row["event_type"]] += row["n"]
-    types = sorted({name for counts in totals.values() for name in counts})
+        known = event_types().get(row["event_type"])
+        totals[row["instance_name"]][column_of[known.family if known else "other"]] += row["n"]
+    columns = [name for name in COLUMNS if any(counts[name] for counts in totals.values())]
     cells = [
-        [instance, *(f"{counts[name]:,}" if counts[name] else "" for name in types), f"{sum(counts.values()):,}"]
+        [instance, *(f"{counts[name]:,}" if counts[name] else "" for name in columns), f"{sum(counts.values()):,}"]
         for instance, counts in sorted(totals.items())
     ]
-    headings = ["instance", *(name.replace("_", " ") for name in types), "all"]
-    _table(console, "Events by type and instance", headings, cells, "none")
+    title = "Events by kind and instance (each type: `tradetape query counts`)"
+    _table(console, title, ["instance", *columns, "all"], cells, "none")
 
 
 def _show_links(console: Console, found: Iterable[Row]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,15 +14,14 @@ import click
 from tradetape.infra.cli.options import home_option
 
 if TYPE_CHECKING:
+    from tradetape.infra.fleet import Fleet
     from tradetape.infra.settings import Settings
-    from tradetape.producers.connectors.summary import Summary
 
-BOTS = 5
-ORDERS_PER_BOT = 60
-LINES = 120
-BAD_LINES = 12
-HOUR_MS = 3_600_000
-"""The fleet trades from an hour ago on."""
+BOTS = 2
+"""Of each kind."""
+STEPS = 12
+POSTED = 60
+"""Events that a bot posts over HTTP."""
 STORE_SECONDS = 60.0
 WIDTH = 140
 """Columns of the report where no terminal says how wide it is."""
@@ -35,7 +35,8 @@ def demo(home: Path, seed: int) -> None:
 
     The fleet's bots trade on at every run: the report grows, and only new rows are sent.
     """
-    from tradetape.infra import completeness, settings
+    from tradetape.infra import completeness, fleet, settings
+    from tradetape.infra.cli.simulate import HOUR_MS, show
     from tradetape.infra.cli.start_view import StartView
     from tradetape.infra.embedded import lifecycle
     from tradetape.sinks.store import Store
@@ -44,10 +45,13 @@ def demo(home: Path, seed: int) -> None:
     with StartView() as view:
         lifecycle.up(home, watch=view.update)
     found = settings.load(home)
-    _say(f"{BOTS} simulated bots trade into their own Hummingbot databases; another one writes JSON lines")
-    databases, lines = _simulate(found.home / "demo", seed)
+    _say("Simulated bots of five systems trade into their own stores; another one posts over HTTP")
+    start_ms = int(time.time() * 1000) - HOUR_MS
+    written = fleet.simulate(found.home, fleet.Plan(BOTS, STEPS, seed, start_ms))
+    show(written)
+    _say("Taking the native stores in")
     started = time.monotonic()
-    sent = _ingest(found, databases, lines)
+    sent = _connect(found, written) + _post(found, seed, start_ms)
     took = time.monotonic() - started
     missing = completeness.wait_until_stored(Store(found.clickhouse_url), found.bootstrap_servers, STORE_SECONDS)
     visible = time.monotonic() - started
@@ -90,47 +94,44 @@ def _say(text: str) -> None:
     click.secho(f"\n▸ {text}", bold=True)
 
 
-def _simulate(folder: Path, seed: int) -> tuple[list[Path], Path]:
-    from tradetape.producers import simulator
+def _connect(found: Settings, written: Fleet) -> int:
+    """Take every source in to its end, as `tradetape connect --once` does; returns how many events were sent."""
+    from threading import Event
 
-    folder.mkdir(parents=True, exist_ok=True)
-    start_ms = int(time.time() * 1000) - HOUR_MS
-    ledger = simulator.simulate_hummingbot(
-        folder, bots=BOTS, orders_per_bot=ORDERS_PER_BOT, seed=seed, defects=simulator.DEFECTS, start_ms=start_ms
+    from tradetape.infra import connect
+    from tradetape.infra.cli.connect import describe
+    from tradetape.schemas.errors import TradetapeError
+
+    results = connect.run(
+        found.home,
+        written.sources,
+        partial(connect.to_kafka, found.home, found.bootstrap_servers, found.registry_url),
+        follow=False,
+        stop=Event(),
+        interval=1.0,
+        on_report=lambda _: None,
+        on_warning=lambda text: click.echo(text, err=True),
     )
-    for path in ledger.files:
-        rows = ledger.rows[path.stem]
-        click.echo(f"  {path.name}: " + ", ".join(f"{n:,} {table}" for table, n in rows.items()))
-    lines = folder / "events.jsonl"
-    run = sum(1 for line in lines.open("rb")) // LINES if lines.exists() else 0
-    with lines.open("ab") as file:
-        for case in simulator.envelope_lines(seed + run, LINES, bad=BAD_LINES, start_ms=start_ms):
-            file.write(case.line + b"\n")
-    click.echo(f"  {lines.name}: {LINES} lines more, {BAD_LINES} of them broken on purpose")
-    return ledger.files, lines
-
-
-def _ingest(found: Settings, databases: list[Path], lines: Path) -> int:
-    """Send everything new; returns how many events that were."""
-    from tradetape.infra.cli.ingest import describe
-    from tradetape.producers.checkpoints import Checkpoints
-    from tradetape.producers.connectors import envelope, hummingbot
-    from tradetape.producers.emitter import Emitter
-
-    _say("Taking the native stores in")
     sent = 0
-
-    def tell(summary: Summary) -> None:
-        nonlocal sent
-        sent += summary.sent
-        click.echo(f"  {describe(summary)}")
-
-    with Emitter(found.bootstrap_servers, found.registry_url, client_id="tradetape-demo") as emitter:
-        checkpoints = Checkpoints.for_cluster(found.home, emitter.cluster_id())
-        for path in databases:
-            tell(hummingbot.ingest(path, emitter, checkpoints))
-        tell(envelope.ingest_file(lines, emitter, checkpoints))
+    for result in results:
+        if isinstance(result, TradetapeError):
+            raise result
+        sent += result.sent
+        click.echo(f"  {describe(result)}")
     return sent
+
+
+def _post(found: Settings, seed: int, start_ms: int) -> int:
+    """Start the gateway, post a batch of events to it, and stop it; returns how many it took."""
+    from tradetape.infra import post
+    from tradetape.producers.simulator.lines import envelope_lines
+
+    with post.gateway(found.home) as address:
+        cases = envelope_lines(seed + start_ms, POSTED, bad=POSTED // 10, instances=1, start_ms=start_ms)
+        taken = post.send(address, [case.line for case in cases])
+        drained = post.drained(address)
+    click.echo(f"  http: {taken:,} events posted to POST /v1/events" + ("" if drained else "; some wait in the spool"))
+    return taken
 
 
 def _report(found: Settings) -> None:

@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import click
 
-from tradetape.infra.cli import demo, ingest, query, schemas, stack
+from tradetape.infra.cli import connect, dead_letters, demo, gateway, ingest, query, schemas, simulate, stack
 from tradetape.schemas.errors import TradetapeError
 
 _INTERRUPTED = 130
@@ -27,7 +27,17 @@ def tradetape(context: click.Context, home: Path | None) -> None:
     context.obj = {"home": home}
 
 
-for _command in (*stack.COMMANDS, *ingest.COMMANDS, *schemas.COMMANDS, *query.COMMANDS, *demo.COMMANDS):
+for _command in (
+    *stack.COMMANDS,
+    *ingest.COMMANDS,
+    *connect.COMMANDS,
+    *dead_letters.COMMANDS,
+    *gateway.COMMANDS,
+    *schemas.COMMANDS,
+    *query.COMMANDS,
+    *simulate.COMMANDS,
+    *demo.COMMANDS,
+):
     tradetape.add_command(_command)
 
 
