@@ -281,7 +281,9 @@ class Member:
         kafka.incremental_assign(
             [TopicPartition(topic, n, fresh[n]) if n in fresh else TopicPartition(topic, n) for n in places]
         )
-        self._paused = False  # what is new flows; `_balance` pauses again where it must
+        # What is new flows, and what was paused before; `_balance` pauses again where it must.
+        kafka.resume(kafka.assignment())
+        self._paused = False
         _LOG.info("%s: assigned %s", self._name, sorted(places))
 
     def _on_revoke(self, kafka: Any, revoked: list[Any]) -> None:

@@ -23,6 +23,7 @@ def main(bootstrap_servers: str, registry_url: str, group: str, prefix: str) -> 
         bootstrap_servers=bootstrap_servers,
         registry_url=registry_url,
         session_timeout=6.0,
+        prefetch=20,  # less than there is: fetching is paused when the second member comes
         filter=lambda message: message.instance_name.startswith(prefix),
     ) as consumer:
         consumer.run(handle)

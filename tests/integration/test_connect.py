@@ -122,8 +122,12 @@ def test_a_followed_store_is_stored_as_it_grows_reports_its_lag_and_stops_when_t
         wait_stored(stack, {"followed": 2510})
         second = connect(stack, "table", str(path), "--once", code=1)
         assert "is taken in by another `tradetape connect`" in second.stderr
-        told = eventually(lambda: status(stack, "followed"), 30, "a report")
-        assert (told["source_id"], told["state"]) == ("followed", "following")
+
+        def following_since() -> bool:
+            told = status(stack, "followed")
+            return (told["source_id"], told["state"]) == ("followed", "following")
+
+        eventually(following_since, 30, "a report of the first")
         following[0].send_signal(signal.SIGTERM)
         assert following[0].wait(30) == 0
     told = status(stack, "followed")

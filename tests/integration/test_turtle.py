@@ -39,6 +39,8 @@ class Store:
     stack: Tradetape
     location: str
     instance: str
+    bot: str = ""
+    """Its name in the simulation's ledger."""
 
     def connect(self) -> str:
         more = ("--instance", self.instance, "--once")
@@ -72,7 +74,8 @@ class Store:
 def fleet(stack: Tradetape, postgres: Postgres) -> tuple[Ledger, list[Store]]:
     url = postgres.database()
     ledger = simulate(url, bots=BOTS, steps=DAYS, seed=29, defects=list(DEFECTS))
-    stores = [Store(stack, bot_location(url, number), instance_name(number)) for number in range(1, BOTS + 1)]
+    bots = {number: instance_name(number) for number in range(1, BOTS + 1)}
+    stores = [Store(stack, bot_location(url, number), f"read-{bot}", bot) for number, bot in bots.items()]
     for store in stores:
         store.connect()
     for store in stores:
@@ -88,7 +91,10 @@ def told(stack: Tradetape, postgres: Postgres) -> Store:
         for sequence, (native_type, step) in enumerate(steps, 1):
             symbol, outcome, context = printed(step)
             columns = {"symbol": symbol, "sequence": sequence, "run_id": RUNS.format(number)}
-            made = row(native_type, outcome or "EXECUTED", whole(native_type, context), **columns)
+            full = whole(native_type, context)
+            if full and "order" in full:  # one order an order, not the document's 12345 everywhere
+                full["order"] = {**full["order"], "order_id": f"{number}-{native_type.partition('_')[0]}"}
+            made = row(native_type, outcome or "EXECUTED", full, **columns)
             write(store.location, {**made, "timestamp": f"2026-02-12T1{number}:00:{sequence:02d}+00:00"})
     store.connect()
     store.wait()
@@ -174,7 +180,7 @@ def test_every_row_of_the_tables_is_stored_once_in_the_order_of_its_run(fleet: t
                 "SELECT id, event_type, outcome, run_id, sequence, source FROM events"
             )
         }
-        assert len(native) == ledger.rows[store.instance]["events"]
+        assert len(native) == ledger.rows[store.bot]["events"]
         columns = "toString(event_id) AS id, native_type, outcome, run_id, sequence, source, source_stream AS stream"
         kept = [
             each
@@ -207,7 +213,7 @@ def test_every_injected_defect_is_found(fleet: tuple[Ledger, list[Store]]) -> No
             codes.update(code for code, status in each["found"] if status in ("opened", "noted"))
         for each in store.rows("reasons", "quarantine"):
             codes.update(each["reasons"])
-        injected = [defect for defect in ledger.injected if defect.instance == store.instance]
+        injected = [defect for defect in ledger.injected if defect.instance == store.bot]
         assert len(injected) == len(DEFECTS)
         for defect in injected:
             if defect.expected:
