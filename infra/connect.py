@@ -49,13 +49,13 @@ class Kind(NamedTuple):
 
 
 KINDS: Mapping[str, Kind] = {
-    "turtle": Kind("turtle", "turtle", is_file=False, extra="postgres"),
-    "catalyst": Kind("catalyst", "catalyst"),
-    "trend": Kind("trend", "trend"),
-    "hummingbot": Kind("hummingbot_follow", "hummingbot"),
-    "hummingbot-log": Kind("hummingbot_log", "hummingbot"),
-    "quantum": Kind("quantum", "quantum", is_file=False, extra="redis"),
-    "envelope": Kind("envelope", "envelope", legacy=False),
+    "turtle": Kind("turtle.source", "turtle", is_file=False, extra="postgres"),
+    "catalyst": Kind("catalyst.source", "catalyst"),
+    "trend": Kind("trend.source", "trend"),
+    "hummingbot": Kind("hummingbot.source", "hummingbot"),
+    "hummingbot-log": Kind("hummingbot.log", "hummingbot"),
+    "quantum": Kind("quantum.source", "quantum", is_file=False, extra="redis"),
+    "envelope": Kind("envelope.source", "envelope", legacy=False),
 }
 
 

@@ -17,8 +17,11 @@ from typing import Any, NamedTuple
 from tradetape.infra.connect import SourceConfig
 from tradetape.infra.embedded import stores
 from tradetape.infra.files import write_json
-from tradetape.producers.simulator import catalyst, hummingbot, lines, quantum, trend, turtle
+from tradetape.producers.simulator import hummingbot, lines, trend
+from tradetape.producers.simulator.catalyst import fleet as catalyst
 from tradetape.producers.simulator.ledger import Injected, Ledger
+from tradetape.producers.simulator.quantum import fleet as quantum
+from tradetape.producers.simulator.turtle import fleet as turtle
 from tradetape.schemas.errors import TradetapeError
 
 YEAR_MS = 365 * 86_400_000

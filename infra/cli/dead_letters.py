@@ -51,7 +51,7 @@ def redrive(location: str, letters: tuple[str, ...], all_letters: bool) -> None:
 
 def _module() -> ModuleType:
     try:
-        from tradetape.producers.connectors import quantum_letters
+        from tradetape.producers.connectors.quantum import letters as quantum_letters
     except ModuleNotFoundError as error:
         if error.name not in _MISSING:
             raise

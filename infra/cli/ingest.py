@@ -39,7 +39,7 @@ def ingest() -> None:
 @home_option
 def hummingbot(files: tuple[Path, ...], source_id: str | None, wait: bool, home: Path) -> None:
     """Hummingbot trade databases (SQLite); a bot may be writing to them."""
-    from tradetape.producers.connectors import hummingbot as connector
+    from tradetape.producers.connectors.hummingbot import ingest as connector
 
     _one_source(files, source_id)
     for path in files:
@@ -61,7 +61,7 @@ def hummingbot(files: tuple[Path, ...], source_id: str | None, wait: bool, home:
 @home_option
 def envelope(files: tuple[Path, ...], source_id: str | None, legacy: bool, wait: bool, home: Path) -> None:
     """JSON lines of the canonical contract. Lines that break it are kept as evidence, with the reasons."""
-    from tradetape.producers.connectors import envelope as connector
+    from tradetape.producers.connectors.envelope import source as connector
 
     _one_source(files, source_id)
     for path in files:

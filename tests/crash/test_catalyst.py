@@ -20,8 +20,8 @@ from tests.crash.pipeline import KILLED, Pipeline, random_moment
 from tests.support import eventually
 
 from tradetape.producers.adapters.origin import Origin
-from tradetape.producers.connectors.catalyst import open_source
-from tradetape.producers.simulator.catalyst import simulate
+from tradetape.producers.connectors.catalyst.source import open_source
+from tradetape.producers.simulator.catalyst.fleet import simulate
 from tradetape.schemas.crashpoints import VARIABLE
 from tradetape.schemas.instruments import Instruments
 
@@ -40,7 +40,8 @@ import sys
 from pathlib import Path
 from tradetape.producers.adapters.origin import Origin
 from tradetape.producers.checkpoints import Checkpoints
-from tradetape.producers.connectors import catalyst, runner
+from tradetape.producers.connectors import runner
+from tradetape.producers.connectors.catalyst import source as catalyst
 from tradetape.producers.emitter import Emitter
 from tradetape.schemas.instruments import Instruments
 

@@ -22,7 +22,7 @@ from tests.support import eventually
 
 from tradetape.producers import simulator
 from tradetape.producers.checkpoints import Checkpoints
-from tradetape.producers.connectors import hummingbot
+from tradetape.producers.connectors.hummingbot import ingest as hummingbot
 from tradetape.schemas.topics import EVENTS
 
 pytestmark = [pytest.mark.crash, pytest.mark.req("P-03", "P-06", "P-10")]

@@ -20,8 +20,8 @@ from tests.stores import Valkey
 from tests.support import eventually
 
 from tradetape.producers.adapters.origin import Origin
-from tradetape.producers.connectors.quantum import open_source
-from tradetape.producers.simulator.quantum import simulate
+from tradetape.producers.connectors.quantum.source import open_source
+from tradetape.producers.simulator.quantum.fleet import simulate
 from tradetape.schemas.crashpoints import VARIABLE
 
 pytestmark = [pytest.mark.crash, pytest.mark.req("P-06", "S4-01")]
@@ -40,7 +40,8 @@ import sys
 from pathlib import Path
 from tradetape.producers.adapters.origin import Origin
 from tradetape.producers.checkpoints import Checkpoints
-from tradetape.producers.connectors import quantum, runner
+from tradetape.producers.connectors import runner
+from tradetape.producers.connectors.quantum import source as quantum
 from tradetape.producers.emitter import Emitter
 
 kafka, registry, location, folder, follow = sys.argv[1:]

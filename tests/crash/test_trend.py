@@ -36,7 +36,8 @@ import sys
 from pathlib import Path
 from tradetape.producers.adapters.origin import Origin
 from tradetape.producers.checkpoints import Checkpoints
-from tradetape.producers.connectors import runner, trend
+from tradetape.producers.connectors import runner
+from tradetape.producers.connectors.trend import source as trend
 from tradetape.producers.emitter import Emitter
 
 kafka, registry, path, folder, follow = sys.argv[1:]

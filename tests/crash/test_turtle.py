@@ -47,7 +47,8 @@ import sys
 from pathlib import Path
 from tradetape.producers.adapters.origin import Origin
 from tradetape.producers.checkpoints import Checkpoints
-from tradetape.producers.connectors import runner, turtle
+from tradetape.producers.connectors import runner
+from tradetape.producers.connectors.turtle import source as turtle
 from tradetape.producers.emitter import Emitter
 
 kafka, registry, location, folder, follow = sys.argv[1:]

@@ -14,9 +14,9 @@ from tests.producers.support import ask
 from tests.support import eventually
 
 from tradetape.infra import settings
-from tradetape.producers.connectors import catalyst
+from tradetape.producers.connectors.catalyst import source as catalyst
 from tradetape.producers.simulator import Ledger
-from tradetape.producers.simulator.catalyst import DEFECTS, simulate
+from tradetape.producers.simulator.catalyst.fleet import DEFECTS, simulate
 from tradetape.sinks.store import Store
 
 pytestmark = pytest.mark.integration

@@ -17,7 +17,10 @@ from tests.producers.tables import table
 from tests.stores import Postgres, Valkey
 from tests.support import eventually
 
-from tradetape.producers.simulator import catalyst, quantum, trend, turtle
+from tradetape.producers.simulator import trend
+from tradetape.producers.simulator.catalyst import fleet as catalyst
+from tradetape.producers.simulator.quantum import fleet as quantum
+from tradetape.producers.simulator.turtle import fleet as turtle
 
 pytestmark = pytest.mark.integration
 

@@ -17,10 +17,10 @@ from tests.producers.quantum_redis import PAST, Failing, client_of, entries_in_o
 from tests.stores import Valkey
 from tests.support import eventually
 
-from tradetape.producers.connectors import quantum
-from tradetape.producers.connectors.quantum_letters import dead_letters
+from tradetape.producers.connectors.quantum import source as quantum
+from tradetape.producers.connectors.quantum.letters import dead_letters
 from tradetape.producers.simulator import Ledger
-from tradetape.producers.simulator.quantum import DEFECTS, simulate
+from tradetape.producers.simulator.quantum.fleet import DEFECTS, simulate
 from tradetape.schemas import times
 
 pytestmark = pytest.mark.integration

@@ -12,7 +12,7 @@ import pytest
 from tests.integration.conftest import Tradetape
 from tests.support import eventually
 
-from tradetape.producers.connectors import trend
+from tradetape.producers.connectors.trend import source as trend
 from tradetape.producers.simulator import Ledger
 from tradetape.producers.simulator.trend import DEFECTS, simulate
 

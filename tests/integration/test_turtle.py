@@ -19,9 +19,9 @@ from tests.producers.turtle_rows import row, table, write
 from tests.stores import Postgres
 from tests.support import eventually
 
-from tradetape.producers.connectors import turtle
+from tradetape.producers.connectors.turtle import source as turtle
 from tradetape.producers.simulator import Ledger
-from tradetape.producers.simulator.turtle import DEFECTS, bot_location, instance_name, simulate
+from tradetape.producers.simulator.turtle.fleet import DEFECTS, bot_location, instance_name, simulate
 
 pytestmark = pytest.mark.integration
 

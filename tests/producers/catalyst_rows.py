@@ -10,9 +10,9 @@ from typing import Any
 from uuid import NAMESPACE_DNS, uuid5
 
 from tradetape.producers.adapters.origin import Origin
-from tradetape.producers.connectors.catalyst import Catalyst, open_source
+from tradetape.producers.connectors.catalyst.source import Catalyst, open_source
 from tradetape.producers.events import Event
-from tradetape.producers.simulator.catalyst_log import MIGRATION_DDL
+from tradetape.producers.simulator.catalyst.log import MIGRATION_DDL
 from tradetape.schemas.instruments import Instruments
 
 START = 1_730_000_000_000

@@ -11,8 +11,8 @@ import redis
 from tradetape.producers.adapters import quantum as adapter
 from tradetape.producers.adapters.origin import Origin
 from tradetape.producers.adapters.quantum_entries import EntryId, Fields, rank
-from tradetape.producers.connectors import quantum
-from tradetape.producers.connectors.quantum_store import Location, Store
+from tradetape.producers.connectors.quantum import source as quantum
+from tradetape.producers.connectors.quantum.store import Location, Store
 from tradetape.producers.events import Event
 
 PAST = 1_714_564_800_000

@@ -18,11 +18,12 @@ from tests.producers.catalyst_rows import START, Database, drain, origin, positi
 from tests.producers.support import Listed
 
 from tradetape.producers.checkpoints import Checkpoints
-from tradetape.producers.connectors import catalyst, runner
-from tradetape.producers.connectors.catalyst import Catalyst
-from tradetape.producers.connectors.catalyst_place import ANCHORS
+from tradetape.producers.connectors import runner
+from tradetape.producers.connectors.catalyst import source as catalyst
+from tradetape.producers.connectors.catalyst.place import ANCHORS
+from tradetape.producers.connectors.catalyst.source import Catalyst
 from tradetape.producers.events import Event
-from tradetape.producers.simulator.catalyst_log import MIGRATION_DDL, STORE_DDL
+from tradetape.producers.simulator.catalyst.log import MIGRATION_DDL, STORE_DDL
 from tradetape.schemas.errors import TradetapeError
 
 SUBMITTED = {"order_id": "o-1", "ticker": "AAPL", "side": "buy", "quantity": 100, "order_type": "market"}
@@ -135,7 +136,7 @@ def test_an_order_that_is_submitted_after_its_fill_does_not_explain_it(store: Da
 def test_positions_are_told_by_their_opening_and_the_memory_of_them_is_bounded(
     store: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tradetape.producers.connectors.catalyst_opened.Openings.__init__.__defaults__", (2,))
+    monkeypatch.setattr("tradetape.producers.connectors.catalyst.opened.Openings.__init__.__defaults__", (2,))
     opened = {"side": "long", "quantity": 1, "entry_price": 10}
     for number, ticker in enumerate(("AAPL", "NVDA", "AMC", "PLTR")):
         name = {"aggregate_id": ticker}
@@ -392,7 +393,7 @@ def test_the_end_is_told_once_with_what_the_store_holds(store: Database, tmp_pat
 
 
 def test_a_big_page_is_cut_by_its_bytes(store: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tradetape.producers.connectors.catalyst_store.PAGE_BYTES", 1000)
+    monkeypatch.setattr("tradetape.producers.connectors.catalyst.store.PAGE_BYTES", 1000)
     store.prices(20)
     snapshot(store, "p-1", 1)
     source = store.open()

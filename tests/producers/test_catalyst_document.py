@@ -23,7 +23,7 @@ from tests.producers.catalyst_rows import START, drain, origin, row, uuid
 
 from tradetape.producers.adapters import catalyst
 from tradetape.producers.adapters.mapping import rules
-from tradetape.producers.connectors.catalyst import open_source
+from tradetape.producers.connectors.catalyst.source import open_source
 from tradetape.producers.events import TEMPLATE, Event
 
 SHARED = Path(os.environ.get("TRADETAPE_SHARED") or Path(__file__).resolve().parents[3] / "shared")

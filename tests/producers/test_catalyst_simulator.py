@@ -12,9 +12,9 @@ from tests.producers.support import ask
 
 from tradetape.processors.core import Output
 from tradetape.producers.adapters.mapping import rules
-from tradetape.producers.connectors.catalyst import open_source
+from tradetape.producers.connectors.catalyst.source import open_source
 from tradetape.producers.events import Event
-from tradetape.producers.simulator.catalyst import DEFECTS, simulate
+from tradetape.producers.simulator.catalyst.fleet import DEFECTS, simulate
 
 NOTED = {"sequence_regressed"}
 ROWS = "SELECT rowid, * FROM event_log ORDER BY rowid"

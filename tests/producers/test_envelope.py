@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.producers.support import Listed
 
 from tradetape.producers.checkpoints import Checkpoints
-from tradetape.producers.connectors import envelope
+from tradetape.producers.connectors.envelope import source as envelope
 from tradetape.producers.connectors.lines import read_lines
 from tradetape.producers.connectors.summary import Summary
 from tradetape.producers.simulator import envelope_lines

@@ -13,8 +13,9 @@ from tests.producers.support import Listed
 
 from tradetape.producers.adapters.origin import Origin
 from tradetape.producers.checkpoints import Checkpoints
-from tradetape.producers.connectors import envelope, runner
-from tradetape.producers.connectors.envelope_file import EnvelopeSource
+from tradetape.producers.connectors import runner
+from tradetape.producers.connectors.envelope import source as envelope
+from tradetape.producers.connectors.envelope.file import EnvelopeSource
 from tradetape.producers.events import Event
 from tradetape.producers.simulator import envelope_lines
 from tradetape.schemas.errors import TradetapeError

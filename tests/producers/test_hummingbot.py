@@ -14,7 +14,7 @@ from tests.producers.databases import OLD_DDL, Database
 from tests.producers.support import NAMES, REAL, Listed, ask
 
 from tradetape.producers.checkpoints import Checkpoints
-from tradetape.producers.connectors import hummingbot
+from tradetape.producers.connectors.hummingbot import ingest as hummingbot
 from tradetape.producers.connectors.summary import Summary
 from tradetape.producers.simulator import START_MS
 from tradetape.schemas import identity, rules

@@ -11,7 +11,8 @@ from tests.producers.databases import Database
 from tests.producers.support import REAL, Listed
 
 from tradetape.producers.checkpoints import Checkpoints
-from tradetape.producers.connectors import hummingbot, hummingbot_store
+from tradetape.producers.connectors.hummingbot import ingest as hummingbot
+from tradetape.producers.connectors.hummingbot import store as hummingbot_store
 from tradetape.schemas.errors import TradetapeError
 
 

@@ -17,7 +17,8 @@ from tradetape.producers.adapters.hummingbot_log import Known
 from tradetape.producers.adapters.mapping import rules
 from tradetape.producers.adapters.origin import Origin
 from tradetape.producers.checkpoints import Checkpoints
-from tradetape.producers.connectors import hummingbot_log, runner
+from tradetape.producers.connectors import runner
+from tradetape.producers.connectors.hummingbot import log as hummingbot_log
 from tradetape.producers.events import Event
 from tradetape.schemas.catalogue import event_types
 from tradetape.schemas.codec import Encoder

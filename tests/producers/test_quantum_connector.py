@@ -24,10 +24,10 @@ from tests.producers.quantum_redis import (
 from tests.stores import Valkey
 
 from tradetape.producers.adapters.quantum_entries import FLOW
-from tradetape.producers.connectors import quantum
-from tradetape.producers.connectors.quantum_store import SOURCE_KEY
+from tradetape.producers.connectors.quantum import source as quantum
+from tradetape.producers.connectors.quantum.store import SOURCE_KEY
 from tradetape.producers.events import Event
-from tradetape.producers.simulator import quantum as simulator
+from tradetape.producers.simulator.quantum import fleet as simulator
 from tradetape.schemas.errors import TradetapeError
 
 pytestmark = pytest.mark.integration

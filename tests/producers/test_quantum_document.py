@@ -16,10 +16,10 @@ from tradetape.producers.adapters import quantum
 from tradetape.producers.adapters.mapping import rules
 from tradetape.producers.adapters.origin import Origin
 from tradetape.producers.adapters.quantum_entries import FLOW, EntryId, is_known, is_stream_name
-from tradetape.producers.connectors.quantum import RETRIES_MS
-from tradetape.producers.connectors.quantum_limits import LIMITS
+from tradetape.producers.connectors.quantum.limits import LIMITS
+from tradetape.producers.connectors.quantum.source import RETRIES_MS
 from tradetape.producers.events import Event
-from tradetape.producers.simulator.quantum_writer import DEFAULT_MAXLEN, HEARTBEAT_MS, MAXLEN
+from tradetape.producers.simulator.quantum.writer import DEFAULT_MAXLEN, HEARTBEAT_MS, MAXLEN
 from tradetape.schemas import times
 
 SHARED = Path(os.environ.get("TRADETAPE_SHARED") or Path(__file__).resolve().parents[3] / "shared")

@@ -22,7 +22,7 @@ from tests.producers.quantum_redis import (
 from tests.stores import Valkey
 
 from tradetape.infra.cli import main as cli
-from tradetape.producers.connectors.quantum_letters import DEAD_LETTERS, REDRIVE, dead_letters, redrive
+from tradetape.producers.connectors.quantum.letters import DEAD_LETTERS, REDRIVE, dead_letters, redrive
 from tradetape.schemas.errors import TradetapeError
 
 pytestmark = [pytest.mark.integration, pytest.mark.req("S4-04")]

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tradetape.producers.adapters.quantum_entries import FLOW, EntryId
-from tradetape.producers.connectors.quantum_limits import RateLimits
-from tradetape.producers.connectors.quantum_merge import Cursor, Item, Stream, next_stream
+from tradetape.producers.connectors.quantum.limits import RateLimits
+from tradetape.producers.connectors.quantum.merge import Cursor, Item, Stream, next_stream
 
 TICKS = "market.tick.price"
 

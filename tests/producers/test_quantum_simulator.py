@@ -12,7 +12,7 @@ from tests.stores import Valkey
 
 from tradetape.processors.findings import CATALOGUE
 from tradetape.producers.adapters.quantum_entries import FLOW
-from tradetape.producers.simulator import quantum as simulator
+from tradetape.producers.simulator.quantum import fleet as simulator
 from tradetape.schemas.rules import REASONS
 
 pytestmark = [pytest.mark.integration, pytest.mark.req("S4-01")]

@@ -10,7 +10,7 @@ from tests.folding import fold, open_findings
 from tests.producers.support import Listed, ask
 
 from tradetape.producers.checkpoints import Checkpoints
-from tradetape.producers.connectors import hummingbot
+from tradetape.producers.connectors.hummingbot import ingest as hummingbot
 from tradetape.producers.simulator import DEFECTS, envelope_lines, simulate_hummingbot
 from tradetape.schemas import envelope_json
 

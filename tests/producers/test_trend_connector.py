@@ -15,7 +15,8 @@ from tests.producers.support import Listed
 
 from tradetape.producers.adapters.origin import Origin
 from tradetape.producers.checkpoints import Checkpoints
-from tradetape.producers.connectors import runner, trend
+from tradetape.producers.connectors import runner
+from tradetape.producers.connectors.trend import source as trend
 from tradetape.producers.events import Event
 from tradetape.schemas.envelope_json import MAX_LINE_BYTES
 from tradetape.schemas.errors import TradetapeError

@@ -14,7 +14,8 @@ from tradetape.processors.findings import CATALOGUE
 from tradetape.producers.adapters.mapping import rules
 from tradetape.producers.adapters.origin import Origin
 from tradetape.producers.checkpoints import Checkpoints
-from tradetape.producers.connectors import runner, trend
+from tradetape.producers.connectors import runner
+from tradetape.producers.connectors.trend import source as trend
 from tradetape.producers.simulator.trend import DEFECTS, simulate
 from tradetape.schemas.rules import REASONS
 

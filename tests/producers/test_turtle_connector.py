@@ -17,9 +17,9 @@ from tests.producers.turtle_rows import RUN, drain, insert, origin, row, sequenc
 from tests.stores import Postgres
 from tests.support import eventually
 
-from tradetape.producers.connectors import turtle
-from tradetape.producers.connectors.turtle import LATE, STREAM, TurtleSource
-from tradetape.producers.connectors.turtle_store import ORDINAL_BITS, WRAP, Span, Store
+from tradetape.producers.connectors.turtle import source as turtle
+from tradetape.producers.connectors.turtle.source import LATE, STREAM, TurtleSource
+from tradetape.producers.connectors.turtle.store import ORDINAL_BITS, WRAP, Span, Store
 from tradetape.schemas.errors import TradetapeError
 
 pytestmark = [pytest.mark.integration, pytest.mark.req("S0-01")]

@@ -16,7 +16,7 @@ from tests.producers.turtle_rows import origin, record, row
 from tradetape.producers.adapters import turtle
 from tradetape.producers.adapters.mapping import rules
 from tradetape.producers.events import Event
-from tradetape.producers.simulator.turtle import DDL
+from tradetape.producers.simulator.turtle.fleet import DDL
 from tradetape.schemas.catalogue import Schema, core_type, event_types, kind
 
 TYPES = 17

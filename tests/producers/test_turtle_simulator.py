@@ -17,9 +17,9 @@ from tests.stores import Postgres
 from tradetape.processors import findings
 from tradetape.processors.core import Output
 from tradetape.producers.adapters.native import parse_json
-from tradetape.producers.connectors import turtle as connector
-from tradetape.producers.simulator import turtle
+from tradetape.producers.connectors.turtle import source as connector
 from tradetape.producers.simulator.ledger import Ledger
+from tradetape.producers.simulator.turtle import fleet as turtle
 from tradetape.schemas import rules
 
 pytestmark = [pytest.mark.integration, pytest.mark.req("S0-01")]

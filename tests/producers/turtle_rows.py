@@ -11,10 +11,10 @@ import psycopg
 from psycopg import sql
 
 from tradetape.producers.adapters.origin import Origin
-from tradetape.producers.connectors import turtle
-from tradetape.producers.connectors.turtle import TurtleSource
+from tradetape.producers.connectors.turtle import source as turtle
+from tradetape.producers.connectors.turtle.source import TurtleSource
 from tradetape.producers.events import Event
-from tradetape.producers.simulator.turtle import DDL
+from tradetape.producers.simulator.turtle.fleet import DDL
 from tradetape.schemas.instruments import Instruments
 
 RUN = "0b0f3a52-0000-4000-8000-00000000abcd"

@@ -7,7 +7,7 @@ from datetime import date
 from decimal import ROUND_FLOOR, Decimal
 from typing import Any, NamedTuple
 
-from tradetape.producers.simulator.turtle_market import ATR_PERIOD, CENT, Market, cents, rounded
+from tradetape.producers.simulator.turtle.market import ATR_PERIOD, CENT, Market, cents, rounded
 
 LONG, SHORT = "LONG", "SHORT"
 EQUITY = Decimal("100000.00")

@@ -2,7 +2,7 @@
 
 Order of the events: OrderStatus rows by id; TradeFill rows that no status confirms just before their order's first
 terminal status, else at the end; Order rows without a Created status. Each snapshot is one consistent state of the
-database (see ``hummingbot_store``) and costs as much as the database is long. So another one is taken only when the
+database (see ``store``) and costs as much as the database is long. So another one is taken only when the
 files changed, and not before ten times as long has passed as the last one took.
 
 A database that was made anew in the same place is another source: its events carry ``<source_id>@<its identity>``
@@ -24,7 +24,7 @@ from tradetape.producers.adapters import hummingbot as adapter
 from tradetape.producers.adapters import hummingbot_values as values
 from tradetape.producers.adapters.origin import Origin
 from tradetape.producers.connectors import sqlite_store
-from tradetape.producers.connectors.hummingbot_store import (
+from tradetape.producers.connectors.hummingbot.store import (
     BEFORE_ALL,
     FillRecord,
     Instance,

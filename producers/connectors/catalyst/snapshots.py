@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from tradetape.producers.adapters.catalyst import SNAPSHOTS
 from tradetape.producers.adapters.rows import native_json
-from tradetape.producers.connectors.catalyst_store import Numbered, Row, Store
+from tradetape.producers.connectors.catalyst.store import Numbered, Row, Store
 
 SAME_MOMENT = 256
 """Versions of the newest millisecond that are remembered; of more, some come again under the same id."""

@@ -2,7 +2,7 @@
 
 Rows of ``event_log`` go out in rowid order: SQLite has one writer at a time, so no row appears behind one that was
 read. Once the log is read to its end, versions of ``event_snapshots`` follow. A row's position is its rowid plus an
-offset (``catalyst_place``); an ALTER or VACUUM of the file changes nothing.
+offset (``place``); an ALTER or VACUUM of the file changes nothing.
 
 The store is named by its first row: a copy is the same source, a new database another. Name it yourself
 (``--source-id``) where old rows are archived away, or it becomes another source when its first row goes. One thing is
@@ -20,11 +20,12 @@ from tradetape.producers.adapters import catalyst as adapter
 from tradetape.producers.adapters.catalyst import LOG, SNAPSHOTS
 from tradetape.producers.adapters.native import moment
 from tradetape.producers.adapters.origin import Origin
-from tradetape.producers.connectors import catalyst_place, catalyst_snapshots
-from tradetape.producers.connectors.catalyst_opened import Openings
-from tradetape.producers.connectors.catalyst_place import CHANGED, Place, Tampered
-from tradetape.producers.connectors.catalyst_snapshots import Seen
-from tradetape.producers.connectors.catalyst_store import Row, Store
+from tradetape.producers.connectors.catalyst import place as catalyst_place
+from tradetape.producers.connectors.catalyst import snapshots as catalyst_snapshots
+from tradetape.producers.connectors.catalyst.opened import Openings
+from tradetape.producers.connectors.catalyst.place import CHANGED, Place, Tampered
+from tradetape.producers.connectors.catalyst.snapshots import Seen
+from tradetape.producers.connectors.catalyst.store import Row, Store
 from tradetape.producers.connectors.source import Lag
 from tradetape.producers.events import Event
 from tradetape.schemas import crashpoints, times

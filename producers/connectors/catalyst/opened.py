@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from tradetape.producers.adapters import catalyst as adapter
-from tradetape.producers.connectors.catalyst_store import Numbered, Row, Store
+from tradetape.producers.connectors.catalyst.store import Numbered, Row, Store
 
 CAPACITY = 10_000
 """Orders and positions remembered; of others the store is asked, by its index on the aggregate."""

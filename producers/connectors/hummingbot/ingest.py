@@ -1,6 +1,6 @@
 """Ingest of a Hummingbot database: every row accounted for, resumable, idempotent (P-10).
 
-What is read, in which order and how it is resumed is the business of ``hummingbot_follow``; an ingest follows it to
+What is read, in which order and how it is resumed is the business of ``source``; an ingest follows it to
 the end of one snapshot. The checkpoint is written after Kafka acknowledged everything it speaks of, so a kill repeats
 the unacknowledged tail at most, under the same ids and positions.
 """
@@ -12,8 +12,8 @@ from pathlib import Path
 
 from tradetape.producers.checkpoints import Checkpoints
 from tradetape.producers.connectors import runner
-from tradetape.producers.connectors.hummingbot_follow import HummingbotSource
-from tradetape.producers.connectors.hummingbot_store import BEFORE_ALL, open_store
+from tradetape.producers.connectors.hummingbot.source import HummingbotSource
+from tradetape.producers.connectors.hummingbot.store import BEFORE_ALL, open_store
 from tradetape.producers.connectors.summary import Progress, Summary
 from tradetape.producers.emitter import Emits
 

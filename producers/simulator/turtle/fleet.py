@@ -13,8 +13,8 @@ from urllib.parse import urlsplit, urlunsplit
 import psycopg
 
 from tradetape.producers.simulator.ledger import START_MS, Injected, Ledger
-from tradetape.producers.simulator.turtle_bot import Turtle
-from tradetape.producers.simulator.turtle_desk import Entry, new_uuid
+from tradetape.producers.simulator.turtle.bot import Turtle
+from tradetape.producers.simulator.turtle.desk import Entry, new_uuid
 
 TABLE = "events"
 

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 
 from tradetape.producers.adapters import envelope as adapter
 from tradetape.producers.connectors import runner
-from tradetape.producers.connectors.envelope_lines import Lines
+from tradetape.producers.connectors.envelope.counts import Lines
 from tradetape.producers.connectors.lines import AtEnd, Place, continues, digest, read_lines, take
 from tradetape.producers.connectors.rolling import BATCH_BYTES, files_of
 from tradetape.producers.connectors.source import Lag

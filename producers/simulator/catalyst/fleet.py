@@ -12,7 +12,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from tradetape.producers.simulator.catalyst_log import MIGRATION_DDL, SNAPSHOTS_DDL, STORE_DDL, EventLog, to_json
+from tradetape.producers.simulator.catalyst.log import MIGRATION_DDL, SNAPSHOTS_DDL, STORE_DDL, EventLog, to_json
 from tradetape.producers.simulator.ledger import START_MS, Injected, Ledger
 from tradetape.producers.simulator.walk import Walk
 

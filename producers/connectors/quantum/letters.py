@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from tradetape.producers.adapters.quantum_entries import EntryId, Fields
-from tradetape.producers.connectors.quantum_store import Location, Store
+from tradetape.producers.connectors.quantum.store import Location, Store
 from tradetape.schemas import times
 from tradetape.schemas.errors import TradetapeError
 

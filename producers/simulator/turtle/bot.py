@@ -8,7 +8,7 @@ from decimal import Decimal
 from random import Random
 from typing import Any
 
-from tradetape.producers.simulator.turtle_book import (
+from tradetape.producers.simulator.turtle.book import (
     INTERVAL,
     LONG,
     MAX_UNITS,
@@ -21,8 +21,8 @@ from tradetape.producers.simulator.turtle_book import (
     exit_context,
     exit_pnl,
 )
-from tradetape.producers.simulator.turtle_desk import Desk
-from tradetape.producers.simulator.turtle_market import CENT, WARM_UP, Market, rounded
+from tradetape.producers.simulator.turtle.desk import Desk
+from tradetape.producers.simulator.turtle.market import CENT, WARM_UP, Market, rounded
 
 MARKETS = (
     ("QQQ", "equity_index", "523.45"),

@@ -1,6 +1,6 @@
 """Turtle's Postgres table ``events`` as a source: exact whatever the order in which transactions commit (S0-01, S0-02).
 
-A look takes every row of the transactions that ended since the last look (see ``turtle_store``), in their order; within
+A look takes every row of the transactions that ended since the last look (see ``store``), in their order; within
 one transaction by run and sequence. A row's position is its transaction's id and its number within it. A transaction
 that stays open holds back the rows of those that began after it; ``lag`` shows them, none is lost.
 
@@ -22,7 +22,7 @@ from typing import Any
 from tradetape.producers.adapters import turtle as adapter
 from tradetape.producers.adapters.origin import Origin
 from tradetape.producers.connectors.source import Lag
-from tradetape.producers.connectors.turtle_store import ORDINAL_BITS, WRAP, Row, Snapshot, Span, Store, Window
+from tradetape.producers.connectors.turtle.store import ORDINAL_BITS, WRAP, Row, Snapshot, Span, Store, Window
 from tradetape.producers.events import Event
 from tradetape.producers.unmapped import TYPE as UNMAPPED
 from tradetape.schemas.crashpoints import reach

@@ -23,12 +23,12 @@ from typing import Any
 from tradetape.producers.adapters import quantum as adapter
 from tradetape.producers.adapters.origin import Origin
 from tradetape.producers.adapters.quantum_entries import EntryId
-from tradetape.producers.connectors import quantum_gaps as gaps
-from tradetape.producers.connectors.quantum_letters import REDRIVE, Letter, bury, failed_before
-from tradetape.producers.connectors.quantum_limits import LIMITS, SECOND, RateLimits
-from tradetape.producers.connectors.quantum_merge import Item, Stream, next_stream
-from tradetape.producers.connectors.quantum_store import Location, Store
-from tradetape.producers.connectors.quantum_streams import Streams
+from tradetape.producers.connectors.quantum import gaps
+from tradetape.producers.connectors.quantum.letters import REDRIVE, Letter, bury, failed_before
+from tradetape.producers.connectors.quantum.limits import LIMITS, SECOND, RateLimits
+from tradetape.producers.connectors.quantum.merge import Item, Stream, next_stream
+from tradetape.producers.connectors.quantum.store import Location, Store
+from tradetape.producers.connectors.quantum.streams import Streams
 from tradetape.producers.connectors.source import Lag
 from tradetape.producers.events import Event
 from tradetape.schemas import crashpoints

@@ -7,8 +7,8 @@ from typing import Any
 from tradetape.producers.adapters.origin import Origin
 from tradetape.producers.adapters.quantum import ADAPTER, stream_name
 from tradetape.producers.adapters.quantum_entries import EntryId
-from tradetape.producers.connectors.quantum_limits import Excess
-from tradetape.producers.connectors.quantum_merge import Missing
+from tradetape.producers.connectors.quantum.limits import Excess
+from tradetape.producers.connectors.quantum.merge import Missing
 from tradetape.producers.events import Event
 from tradetape.schemas import times
 

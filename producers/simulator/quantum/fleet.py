@@ -13,8 +13,8 @@ from urllib.parse import urlsplit, urlunsplit
 import redis
 
 from tradetape.producers.simulator.ledger import START_MS, Ledger
-from tradetape.producers.simulator.quantum_bot import DEFECTS, Bot
-from tradetape.producers.simulator.quantum_writer import Writer
+from tradetape.producers.simulator.quantum.bot import DEFECTS, Bot
+from tradetape.producers.simulator.quantum.writer import Writer
 
 __all__ = ["DEFECTS", "bot_location", "instance_name", "simulate"]
 

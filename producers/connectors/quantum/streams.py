@@ -12,8 +12,8 @@ from dataclasses import replace
 from typing import Any
 
 from tradetape.producers.adapters.quantum_entries import ZERO, EntryId
-from tradetape.producers.connectors.quantum_merge import Cursor, Item, Missing, Stream
-from tradetape.producers.connectors.quantum_store import Info, Read, Store
+from tradetape.producers.connectors.quantum.merge import Cursor, Item, Missing, Stream
+from tradetape.producers.connectors.quantum.store import Info, Read, Store
 from tradetape.schemas.errors import TradetapeError
 
 TRIMMED, REMOVED = "trimmed", "removed"

@@ -22,8 +22,8 @@ from tradetape.producers.adapters import envelope as adapter
 from tradetape.producers.adapters.origin import Origin
 from tradetape.producers.checkpoints import Checkpoints
 from tradetape.producers.connectors import runner
-from tradetape.producers.connectors.envelope_file import LONGEST, EnvelopeSource, opened
-from tradetape.producers.connectors.envelope_lines import Lines
+from tradetape.producers.connectors.envelope.counts import Lines
+from tradetape.producers.connectors.envelope.file import LONGEST, EnvelopeSource, opened
 from tradetape.producers.connectors.lines import AtEnd, Place, digest, read_lines, take
 from tradetape.producers.connectors.summary import Progress, Summary
 from tradetape.producers.emitter import Emits

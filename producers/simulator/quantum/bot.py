@@ -9,7 +9,7 @@ from random import Random
 from typing import Any
 
 from tradetape.producers.simulator.ledger import Injected, Ledger
-from tradetape.producers.simulator.quantum_writer import Writer
+from tradetape.producers.simulator.quantum.writer import Writer
 from tradetape.producers.simulator.walk import Walk
 
 DEFECTS: Mapping[str, tuple[str, str]] = {

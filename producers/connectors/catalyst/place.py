@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from tradetape.producers.adapters.catalyst import LOG
 from tradetape.producers.adapters.rows import native_json
-from tradetape.producers.connectors.catalyst_store import NEEDED, OPTIONAL, Numbered, Row, Store
+from tradetape.producers.connectors.catalyst.store import NEEDED, OPTIONAL, Numbered, Row, Store
 from tradetape.schemas import identity
 from tradetape.schemas.errors import TradetapeError
 

@@ -8,8 +8,8 @@ from decimal import Decimal
 from random import Random
 from typing import Any, NamedTuple
 
-from tradetape.producers.simulator.turtle_book import commission
-from tradetape.producers.simulator.turtle_market import CENT, Market, rounded
+from tradetape.producers.simulator.turtle.book import commission
+from tradetape.producers.simulator.turtle.market import CENT, Market, rounded
 
 
 class Entry(NamedTuple):

@@ -1,0 +1,1 @@
+"""Catalyst's SQLite event store, followed while its bot writes."""

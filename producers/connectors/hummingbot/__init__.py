@@ -1,0 +1,1 @@
+"""Hummingbot's trade database and its log."""

@@ -1,0 +1,1 @@
+"""Quantum's Redis streams, read by a consumer group."""

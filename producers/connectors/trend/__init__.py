@@ -1,0 +1,1 @@
+"""Trend's ledger of JSON lines."""

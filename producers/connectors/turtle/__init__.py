@@ -1,0 +1,1 @@
+"""Turtle's Postgres table ``events``, in the order of its transactions."""

@@ -1,0 +1,1 @@
+"""Simulated Catalyst bots, in real SQLite event stores."""

@@ -1,0 +1,1 @@
+"""Simulated Quantum bots, in real Redis streams."""

@@ -1,0 +1,1 @@
+"""Simulated turtles, in real Postgres tables."""
