@@ -259,7 +259,7 @@ def test_what_cannot_be_mapped_keeps_its_bytes_and_says_why(columns: dict[str, A
     assert list(verdict.audited["reasons"]) == ["unmapped"]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.sampled_from(sorted(rules("catalyst"))),
     st.dictionaries(st.sampled_from(KEYS) | st.text(max_size=8), VALUES, max_size=6),
@@ -284,7 +284,7 @@ def test_whatever_the_row_it_becomes_one_event_that_encodes_and_loses_no_key(
         assert found["payload"].keys() == event_types()[found["event_type"]].payload_keys
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.dictionaries(st.sampled_from(["event_type", "payload", "metadata", "created_at"]) | st.text(), CELLS))
 @pytest.mark.req("P-08")
 def test_any_cells_in_any_columns_become_evidence(values: dict[str, Any]) -> None:

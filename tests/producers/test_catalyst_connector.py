@@ -418,7 +418,7 @@ STEPS = st.lists(
 
 
 @pytest.mark.req("P-06", "S1-11")
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(STEPS)
 def test_killed_anywhere_every_row_is_accepted_once(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, int]]

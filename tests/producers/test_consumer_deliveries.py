@@ -277,7 +277,7 @@ class Members(RuleBasedStateMachine):
 
 
 TestMembers = Members.TestCase
-TestMembers.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestMembers.settings = settings(max_examples=150, stateful_step_count=40)
 
 
 @given(st.permutations(range(12)))

@@ -206,7 +206,7 @@ IDS = st.builds(EntryId, st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1))
 
 
 @pytest.mark.req("S3-10", "P-08")
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.sampled_from([*FLOW, "market.new.thing", "TRADES_ORDER_FILLED"]), IDS, FIELDS)
 def test_whatever_an_entry_holds_it_becomes_one_event_with_its_bytes(
     stream: str, entry_id: EntryId, fields: list[tuple[bytes, bytes]]

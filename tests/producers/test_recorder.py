@@ -311,7 +311,7 @@ KEYS = st.sampled_from(["client_order_id", "side", "price", "amount_base", "is_l
 
 
 @pytest.mark.req("P-07", "P-08")
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.dictionaries(KEYS, VALUES))
 def test_a_spool_changes_nothing_whatever_the_payload(payload: dict[str, Any]) -> None:
     assume(not isinstance(payload.get("client_order_id"), Decimal))  # text in a spool: as the contract writes decimals

@@ -125,9 +125,7 @@ FATES = st.builds(
     lands=st.sampled_from([0.0, 0.3, 1.0]),
     kill=st.booleans(),
 )
-EXAMPLES = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True
-)
+EXAMPLES = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True)
 
 
 @pytest.fixture(scope="class")

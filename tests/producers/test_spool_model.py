@@ -120,7 +120,7 @@ OPERATIONS = st.one_of(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(OPERATIONS, max_size=25), st.sampled_from([1, 900, 2_000, 100_000]))
 def test_nothing_is_lost_or_passed_by_a_later_event(operations: list[tuple[Any, ...]], segment_bytes: int) -> None:
     with tempfile.TemporaryDirectory() as folder:

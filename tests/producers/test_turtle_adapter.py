@@ -273,7 +273,7 @@ TYPES = st.sampled_from(list(rules("turtle")))
 SPELLINGS = st.sampled_from(["submitted", "filled", "PARTIAL_FILL", "cancelled", "rejected", "no_breakout", "odd"])
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(TYPES, SPELLINGS, CONTEXTS, st.dictionaries(COLUMNS, VALUES, max_size=4))
 def test_no_record_raises_and_none_is_dropped(
     event_type: str, outcome: str, context: dict[str, Any], columns: dict[str, Any]
@@ -304,7 +304,7 @@ def test_no_record_raises_and_none_is_dropped(
             assert not missing, (key, missing)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.binary(max_size=60) | VALUES.map(lambda value: json.dumps(value).encode()))
 def test_no_bytes_raise(content: bytes) -> None:
     event = turtle.from_record(origin(), content, position=9)

@@ -1,4 +1,4 @@
-"""One file of canonical JSON lines, open: followed through renaming, replacement and truncation (see ``envelope``)."""
+"""One file of canonical JSON lines, open: followed through renaming, replacement and truncation (see ``source``)."""
 
 from __future__ import annotations
 
