@@ -88,7 +88,8 @@ def _read_document(document: Mapping[str, Any], reading: Reading, source_id: str
     _read_envelope(document, reading)
     event["legacy"] = legacy
     if "environment" not in document and isinstance(event.get("connector_name"), str):
-        event["environment"] = environments.of_connector(event["connector_name"])
+        assumed = environments.of_connector(event["connector_name"])
+        event["environment"] = environments.of_dry_run(assumed, event.get("dry_run"))
     native_id = event.get("event_id", "")
     if native_id:
         event["event_id"] = identity.canonical(native_id) or identity.derive(source_id, "envelope", native_id)
@@ -207,9 +208,9 @@ def _convert(value: Any, avro_type: Any, path: str, rounded: list[str], extra: d
     if kind == "record" and isinstance(value, dict):
         return _record(value, core, path, rounded, extra)
     if kind == "array" and isinstance(value, list):
-        return [_convert(v, core["items"], f"{path}[{i}]", rounded, {}) for i, v in enumerate(value)]
+        return _array(value, core, path, rounded, extra)
     if kind == "map" and isinstance(value, dict):
-        return {_text(k, path): _convert(v, core["values"], f"{path}.{k}", rounded, {}) for k, v in value.items()}
+        return _map(value, core, path, rounded, extra)
     if kind == "string" and isinstance(value, str):
         return _text(value, path)
     if kind == "boolean" and isinstance(value, bool):
@@ -232,8 +233,37 @@ def _record(value: dict[str, Any], core: Schema, path: str, rounded: list[str], 
             raise _ValueRefused("missing_payload_key", f"{path}.{name}")
     unknown |= {key: inner for key, inner in value.items() if key not in fields}
     if unknown:
-        extra[path.rpartition(".")[2]] = unknown
+        extra[_last(path)] = unknown
     return typed
+
+
+def _array(value: list[Any], core: Schema, path: str, rounded: list[str], extra: dict[str, Any]) -> list[Any]:
+    typed = []
+    unknown: list[Any] = []
+    for number, item in enumerate(value):
+        left: dict[str, Any] = {}
+        typed.append(_convert(item, core["items"], f"{path}[{number}]", rounded, left))
+        unknown.append(left.get(f"{_last(path)}[{number}]", {}))
+    if any(unknown):
+        extra[_last(path)] = unknown
+    return typed
+
+
+def _map(value: dict[str, Any], core: Schema, path: str, rounded: list[str], extra: dict[str, Any]) -> dict[str, Any]:
+    typed = {}
+    unknown: dict[str, Any] = {}
+    for key, item in value.items():
+        left: dict[str, Any] = {}
+        typed[_text(key, path)] = _convert(item, core["values"], f"{path}.{key}", rounded, left)
+        if left:
+            unknown[key] = left.popitem()[1]
+    if unknown:
+        extra[_last(path)] = unknown
+    return typed
+
+
+def _last(path: str) -> str:
+    return path.rpartition(".")[2]
 
 
 def _document(value: Any, path: str) -> str:

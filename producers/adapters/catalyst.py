@@ -17,12 +17,12 @@ from decimal import Decimal
 from hashlib import sha256
 from typing import Any
 
-from tradetape.producers.adapters.mapping import Adapter, Compute, Native
+from tradetape.producers.adapters.mapping import Adapter, Compute, Native, is_live
 from tradetape.producers.adapters.native import parse_json
 from tradetape.producers.adapters.origin import Origin
 from tradetape.producers.adapters.rows import native_json
 from tradetape.producers.events import Event
-from tradetape.schemas import environments, identity, numbers
+from tradetape.schemas import identity, numbers
 from tradetape.schemas.instruments import split
 
 Row = Mapping[str, Any]
@@ -232,10 +232,6 @@ def _native_order_type(native: Native, _: Origin) -> Any:
     return native.payload["order_type"] if word in _ORDER_TYPES and _ORDER_TYPES[word] != word else None
 
 
-def _is_live(_: Native, origin: Origin) -> bool:
-    return (origin.environment or environments.of_connector(origin.connector_name)) == environments.LIVE
-
-
 def _notional(native: Native, _: Origin) -> Decimal | None:
     """Price × quantity, in quote."""
     try:
@@ -271,7 +267,7 @@ def _limit_number(native: Native, _: Origin) -> Any:
 FUNCTIONS: Mapping[str, Compute] = {
     "aggregate": _aggregate,
     "discord": lambda _native, _origin: "discord",
-    "is_live": _is_live,
+    "is_live": is_live,
     "limit_name": _limit_name,
     "limit_number": _limit_number,
     "native_order_type": _native_order_type,

@@ -10,7 +10,7 @@ from tradetape.producers.adapters.native import moment, parse_json
 from tradetape.schemas import numbers
 from tradetape.schemas.catalogue import Schema, core_type, kind, logical
 
-_NOTHING = frozenset({"", "null", "none", "nan"})
+_NOTHING = frozenset({"", "null", "none"})
 _BOOLEANS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
@@ -28,7 +28,8 @@ def coerce(value: Any, declared: Schema) -> Any:
 def _typed(value: Any, avro_type: Any) -> Any:
     core = core_type(avro_type)
     wanted, meaning = kind(avro_type), logical(avro_type)
-    if isinstance(value, str) and (wanted != "string" or meaning) and value.strip().casefold() in _NOTHING:
+    is_text = wanted == "string" and meaning != "timestamp-micros"
+    if isinstance(value, str) and not is_text and value.strip().casefold() in _NOTHING:
         return None
     if meaning == "timestamp-micros":
         return moment(value)

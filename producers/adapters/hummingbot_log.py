@@ -17,7 +17,7 @@ from typing import Any
 
 from tradetape.producers.adapters import hummingbot_values as values
 from tradetape.producers.adapters.hummingbot_values import Unmappable
-from tradetape.producers.adapters.mapping import Adapter, Native, rules
+from tradetape.producers.adapters.mapping import Adapter, Native, is_live, rules
 from tradetape.producers.adapters.native import parse_json
 from tradetape.producers.adapters.origin import Origin
 from tradetape.producers.events import Event
@@ -190,11 +190,6 @@ def _liquidity(native: Native, _: Origin) -> str | None:
     return "maker" if _word(native.payload.get("order_type")) == "limit_maker" else None
 
 
-def _is_live(native: Native, origin: Origin) -> bool:
-    said = native.envelope.get("environment") or origin.environment
-    return (said or environments.of_connector(origin.connector_name)) == environments.LIVE
-
-
 def _notional(native: Native, _: Origin) -> Decimal | None:
     price, amount = _number(native.payload), _number(native.payload, "amount")
     return None if price is None or amount is None else numbers.WIDE.multiply(price, amount)
@@ -212,7 +207,7 @@ ADAPTER = Adapter(
         "side": _side,
         "order_type": _order_type,
         "liquidity": _liquidity,
-        "is_live": _is_live,
+        "is_live": is_live,
         "notional": _notional,
         "quote_asset": _quote_asset,
     },

@@ -181,6 +181,7 @@ class Adapter:
         self, native: Native, origin: Origin, rule: Rule, event_type: EventType, assumed: list[str]
     ) -> dict[str, Any]:
         taken: dict[str, Any] = {}
+        renamed: set[str] = set()
         moved: set[str] = {path for take in rule.envelope.values() for path in take.paths if "." not in path}
         for name, take in rule.payload.items():
             if name not in event_type.payload_keys:
@@ -188,9 +189,14 @@ class Adapter:
             value = self._value(name, take, native, origin, assumed)
             if value is not None:
                 taken[name] = value
-            moved.update(path for path in take.paths if "." not in path and native.payload.get(path) is value)
+            read = {path for path in take.paths if "." not in path and native.payload.get(path) is value}
+            moved |= read
+            if read:
+                renamed.add(name)
         left = {key: value for key, value in native.payload.items() if key not in moved}
-        payload = {**left, **taken}
+        # A native key may have the name of a canonical one that another key became: both are kept.
+        other = {f"native_{key}": left[key] for key in left.keys() & renamed if left[key] != taken[key]}
+        payload = {**left, **other, **taken}
         for declared in event_type.payload_fields:
             if payload.get(declared["name"]) is not None:
                 payload[declared["name"]] = coerce(payload[declared["name"]], declared)
@@ -236,8 +242,10 @@ class Adapter:
         document["ts_utc"] = moment(document.get("ts_utc"))
         if isinstance(document["trading_pair"], str):
             document["trading_pair"] = origin.instruments.pair(document["trading_pair"])
-        if "environment" not in document:
-            document["environment"] = origin.environment or environments.of_connector(origin.connector_name)
+        said = _said_environment(native, origin)
+        document["environment"] = environment_of(native, origin)
+        if document["environment"] != said:
+            assumed.append("environment")
         return document
 
     def _stamps(self, native: Native, origin: Origin) -> dict[str, Any]:
@@ -288,6 +296,22 @@ class Adapter:
             adapter=self.name,
             ingest_source=origin.ingest_source or self.system,
         ) | {"payload": payload}
+
+
+def environment_of(native: Native, origin: Origin) -> str:
+    """The environment of ``native``: its own, else its source's, else its connector's; a dry run is never live."""
+    dry_run = coerce(native.envelope.get("dry_run"), _TEXT_FIELDS["dry_run"])
+    return environments.of_dry_run(_said_environment(native, origin), dry_run)
+
+
+def _said_environment(native: Native, origin: Origin) -> Any:
+    said = native.envelope.get("environment") or origin.environment
+    return said or environments.of_connector(origin.connector_name)
+
+
+def is_live(native: Native, origin: Origin) -> bool:
+    """``is_live`` of an order, where the native record does not say it."""
+    return environment_of(native, origin) == environments.LIVE
 
 
 def _writable(spelling: str) -> str:

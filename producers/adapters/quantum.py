@@ -13,12 +13,12 @@ from functools import cache
 from typing import Any
 
 from tradetape.producers.adapters import mapping, quantum_entries
-from tradetape.producers.adapters.mapping import Adapter, Native
+from tradetape.producers.adapters.mapping import Adapter, Native, is_live
 from tradetape.producers.adapters.native import moment, parse_json
 from tradetape.producers.adapters.origin import Origin
 from tradetape.producers.adapters.quantum_entries import EntryId, Fields
 from tradetape.producers.events import Event
-from tradetape.schemas import environments, identity, numbers
+from tradetape.schemas import identity, numbers
 from tradetape.schemas.catalogue import event_types
 from tradetape.schemas.instruments import split
 
@@ -164,11 +164,6 @@ def _signal_direction(native: Native, origin: Origin) -> Any:
     return _DIRECTIONS.get(action.strip().upper()) if isinstance(action, str) else None
 
 
-def _is_live(native: Native, origin: Origin) -> bool:
-    environment = origin.environment or environments.of_connector(origin.connector_name)
-    return environment == environments.LIVE
-
-
 def _notional(native: Native, origin: Origin) -> Any:
     try:
         price, _ = numbers.read(native.payload.get("fill_price"))
@@ -189,7 +184,7 @@ ADAPTER = Adapter(
     {
         "entry_time": _entry_time,
         "signal_direction": _signal_direction,
-        "is_live": _is_live,
+        "is_live": is_live,
         "notional": _notional,
         "quote_asset": _quote_asset,
     },

@@ -15,11 +15,11 @@ from functools import cache
 from typing import Any
 
 from tradetape.producers import unmapped
-from tradetape.producers.adapters.mapping import Adapter, Native, rules
+from tradetape.producers.adapters.mapping import Adapter, Native, is_live, rules
 from tradetape.producers.adapters.native import moment, parse_json
 from tradetape.producers.adapters.origin import Origin
 from tradetape.producers.events import Event
-from tradetape.schemas import environments, identity, instruments, numbers
+from tradetape.schemas import identity, instruments, numbers
 from tradetape.schemas.rules import ENVELOPE_ENUMERATIONS
 
 SYSTEM = "trend"
@@ -252,11 +252,6 @@ def _order_type(native: Native, _: Origin) -> str | None:
     return _LIMITS.get(word, "market")
 
 
-def _is_live(native: Native, origin: Origin) -> bool:
-    said = native.envelope.get("environment") or origin.environment
-    return (said or environments.of_connector(origin.connector_name)) == environments.LIVE
-
-
 def _notional(native: Native, _: Origin) -> Decimal | None:
     price, quantity = _decimal(native.payload.get("price")), _decimal(native.payload.get("quantity"))
     return None if price is None or quantity is None else numbers.WIDE.multiply(price, quantity)
@@ -274,7 +269,7 @@ ADAPTER = Adapter(
         "order_side": _order_side,
         "position_side": _position_side,
         "order_type": _order_type,
-        "is_live": _is_live,
+        "is_live": is_live,
         "notional": _notional,
         "quote_asset": _quote_asset,
     },

@@ -14,18 +14,18 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 from decimal import Decimal
+from functools import cache
 from typing import Any
 
 from tradetape.producers.adapters import turtle_context
-from tradetape.producers.adapters.coerce import coerce
-from tradetape.producers.adapters.mapping import Adapter, Native, rules
+from tradetape.producers.adapters.mapping import Adapter, Native, is_live, rules
 from tradetape.producers.adapters.native import at, parse_json
 from tradetape.producers.adapters.origin import Origin
 from tradetape.producers.adapters.turtle_context import NOTHING, is_number, is_writable, split
 from tradetape.producers.events import Event
 from tradetape.producers.unmapped import TYPE as UNMAPPED
 from tradetape.schemas import instruments, numbers
-from tradetape.schemas.catalogue import Schema, core_type, envelope_schema, event_types
+from tradetape.schemas.catalogue import Schema, core_type, event_types
 
 SYSTEM = "turtle"
 STREAM = "events"
@@ -63,7 +63,43 @@ ORDER_TYPES: Mapping[str, str] = {"mkt": "market", "lmt": "limit"}
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _SEPARATORS = re.compile(r"[\s.\-]+")
 _CONTEXT = "context"
-_NO_BREAKOUT, _APPROVED, _FATAL = "no_breakout", "approved", "fatal"
+_NO_BREAKOUT, _APPROVED, _FATAL, _PARTIAL_FILL = "no_breakout", "approved", "fatal", "partial_fill"
+
+OUTCOMES = (
+    "executed",
+    "breakout_20",
+    "breakout_55",
+    "no_breakout",
+    "approved",
+    "filtered_s1",
+    "filtered_s2_redundant",
+    "limit_market",
+    "limit_correlated",
+    "limit_total",
+    "limit_risk_cap",
+    "already_in_position",
+    "submitted",
+    "insufficient_cash",
+    "insufficient_shares",
+    "rejected",
+    "market_closed",
+    "delayed_fast_market",
+    "filled",
+    "filled_at_gap",
+    "partial_fill",
+    "cancelled",
+    "expired",
+    "hold",
+    "exit_stop_triggered",
+    "exit_breakout_triggered",
+    "pyramid_triggered",
+    "failed",
+    "reconnected",
+    "reconnect_failed",
+    "recovered",
+    "fatal",
+)
+"""Outcomes in the document's spelling; another one keeps its own."""
 
 
 def from_record(
@@ -98,11 +134,11 @@ def from_record(
 def native_of(row: dict[str, Any], record: bytes, position: int | None, stream: str) -> tuple[Native, dict[str, Any]]:
     """A parsed row in the terms of the mapping, and what of it no schema has a place for."""
     spelling = row.get("event_type")
-    kind = snake(spelling).upper() if isinstance(spelling, str) else ""
+    kind = native_type(spelling) if isinstance(spelling, str) else ""
     context = _context(row.get(_CONTEXT))
     envelope = {name: row.get(column) for column, name in COLUMNS.items()}
     if isinstance(envelope["outcome"], str):
-        envelope["outcome"] = snake(envelope["outcome"])
+        envelope["outcome"] = outcome(envelope["outcome"])
     if isinstance(context, dict):
         context = turtle_context.in_full(context)
         for name in COMMON:
@@ -167,9 +203,28 @@ def _context(value: Any) -> Any:
         return value
 
 
-def snake(spelling: str) -> str:
-    """``EntryFilled``, ``ENTRY_FILLED``, ``entry-filled`` and ``entry.filled`` as ``entry_filled``."""
-    return _SEPARATORS.sub("_", _CAMEL.sub("_", spelling.strip())).casefold()
+def native_type(spelling: str) -> str:
+    """``EntryFilled``, ``entry-filled``, ``entry.filled`` and ``EventType.ENTRY_FILLED`` as ``ENTRY_FILLED``."""
+    types = _types()
+    return types.get(_letters(spelling)) or types.get(_letters(spelling.rpartition(".")[2]), spelling)
+
+
+def outcome(spelling: str) -> str:
+    """An outcome in the document's spelling, else in lower case with underscores."""
+    known = _OUTCOMES.get(_letters(spelling)) or _OUTCOMES.get(_letters(spelling.rpartition(".")[2]))
+    return known or _SEPARATORS.sub("_", _CAMEL.sub("_", spelling.strip())).casefold()
+
+
+@cache
+def _types() -> Mapping[str, str]:
+    return {_letters(name): name for name in rules(SYSTEM)}
+
+
+def _letters(spelling: str) -> str:
+    return re.sub(r"[\W_]", "", spelling).casefold()
+
+
+_OUTCOMES = {_letters(name): name for name in OUTCOMES}
 
 
 def _plain(value: Any) -> str:
@@ -248,23 +303,23 @@ def _fill_price(native: Native, _: Origin) -> Any:
     return _first(native, *FILL_PRICES[_purpose(native)])
 
 
+def _filled(native: Native, origin: Origin) -> Any:
+    """What was executed; of a part that nobody counted it cannot be assumed."""
+    said = _number(_first(native, "order.filled_quantity"))
+    if said is None and native.envelope.get("outcome") != _PARTIAL_FILL:
+        return _quantity(native, origin)
+    return said
+
+
 def _notional(native: Native, origin: Origin) -> Any:
-    price = _number(_fill_price(native, origin))
-    filled = _number(_first(native, "order.filled_quantity"))
-    quantity = _quantity(native, origin) if filled is None else filled
+    price, quantity = _number(_fill_price(native, origin)), _filled(native, origin)
     return None if price is None or quantity is None else numbers.WIDE.multiply(price, quantity)
-
-
-def _is_live(native: Native, _: Origin) -> Any:
-    return coerce(native.envelope.get("dry_run"), _DRY_RUN) is not True
 
 
 def _quote_asset(native: Native, origin: Origin) -> Any:
     symbol = _text(native.envelope.get("trading_pair"))
     return instruments.split(origin.instruments.pair(symbol))[1] or None if symbol else None
 
-
-_DRY_RUN: Schema = next(declared for declared in envelope_schema()["fields"] if declared["name"] == "dry_run")
 
 ADAPTER = Adapter(
     SYSTEM,
@@ -280,9 +335,10 @@ ADAPTER = Adapter(
         "side": _side,
         "order_type": _order_type,
         "quantity": _quantity,
+        "filled": _filled,
         "fill_price": _fill_price,
         "notional": _notional,
-        "is_live": _is_live,
+        "is_live": is_live,
         "quote_asset": _quote_asset,
     },
 )

@@ -60,6 +60,7 @@ def send_while(records: list[Keyed], sender: Sender, rng: random.Random, disturb
 def test_a_server_killed_under_load_costs_nothing(
     seed: int, server: str, pipeline: Pipeline, undisturbed: Undisturbed, load: Load
 ) -> None:
+    undisturbed.catch_up()
     sender = Sender(pipeline.bootstrap_servers)
     send_while(load.records(seed, RECORDS), sender, random.Random(seed), lambda: pipeline.kill_server(server))
     assert_all_stored(pipeline, undisturbed, sender, f"{server} killed, seed {seed}")
@@ -72,6 +73,7 @@ def test_schemas_that_cannot_be_looked_up_are_waited_for(
     seed = SEEDS[2]
     records = load.records(seed, RECORDS)
     pipeline.wait_healthy()
+    undisturbed.catch_up()
     sender = Sender(pipeline.bootstrap_servers)
     for victim in pipeline.victims:
         victim.kill()

@@ -244,7 +244,7 @@ def test_risk_types_say_by_their_name_what_they_mean() -> None:
         ({"created_at": "yesterday"}, "ts_unparseable"),
         ({"created_at": 5}, "ts_unparseable"),
         ({"sequence_number": "three"}, "wrong_type"),
-        ({"payload": '{"new_price": NaN}'}, "missing_payload_key"),
+        ({"payload": '{"new_price": NaN}'}, "number_invalid"),
         ({"payload": '{"new_price": 1e400}'}, "number_out_of_range"),
         ({"aggregate_id": "\udcff"}, "text_invalid"),
     ],

@@ -113,6 +113,21 @@ def test_an_outcome_chooses_the_event_and_names_it_does_not_have_are_skipped() -
     assert json.loads(event["extra"])["quantity"] == "0.5"
 
 
+@pytest.mark.req("S3-06", "S3-10")
+def test_a_native_key_with_the_name_of_a_canonical_one_is_kept_beside_it() -> None:
+    event = ADAPTER.to_event(native({**PLACED, "amount_base": Decimal("0.7")}), ORIGIN)
+    assert event["payload"]["amount_base"] == Decimal("0.5")
+    assert json.loads(event["extra"])["native_amount_base"] == "0.7"
+
+
+@pytest.mark.req("S0-02", "P-02")
+def test_a_dry_run_is_never_live() -> None:
+    for said, environment, assumed in ((True, "paper", True), ("true", "paper", True), (False, "live", False)):
+        event = ADAPTER.to_event(native(PLACED, dry_run=said), ORIGIN)
+        assert (event["environment"], "environment" in event["assumed"]) == (environment, assumed)
+    assert ADAPTER.to_event(native(PLACED, dry_run=True, environment="testnet"), ORIGIN)["environment"] == "testnet"
+
+
 @pytest.mark.req("S3-05", "S3-10")
 @pytest.mark.parametrize(
     ("record", "problem"),
@@ -173,6 +188,8 @@ def test_any_record_becomes_an_event_and_the_same_one_again(kind: str, payload: 
         ('["a", 1]', {"type": {"type": "array", "items": "string"}}, ["a", "1"]),
         ('{"a": 1.10}', {"type": JSON_TEXT}, {"a": Decimal("1.10")}),
         ("{broken", {"type": JSON_TEXT}, "{broken"),
+        ("none", {"type": ["null", JSON_TEXT]}, "none"),
+        ("NaN", {"type": ["null", DECIMAL]}, "NaN"),
         (1714564800, {"type": MICROS}, "2024-05-01T12:00:00.000000Z"),
     ],
 )
@@ -234,6 +251,18 @@ def test_bad_json_is_one_error(text: str | bytes) -> None:
         ("XAU", "", "XAU"),
         ("", "USD", ""),
         ("GOLD", "", "XAU-USD"),
+        ("BRK-B", "USD", "BRK.B-USD"),
+        ("BTC/USD", "USD", "BTC-USD"),
+        ("BATUSD", "", "BAT-USD"),
+        ("XBTUSD", "", "XBT-USD"),
+        ("BNBUSD", "", "BNB-USD"),
+        ("ADABUSD", "", "ADA-BUSD"),
+        ("ZZTUSD", "", "ZZTUSD"),
+        ("BTCUSD_PERP", "", "BTC_PERP-USD"),
+        ("BTCUSDT_240329", "", "BTC_240329-USDT"),
+        ("BTC-USDT-SWAP", "", "BTC_SWAP-USDT"),
+        ("BTC/USDT:USDT", "", "BTC:USDT-USDT"),
+        ("BTC/USDT:USDT-240329", "", "BTC:USDT_240329-USDT"),
     ],
 )
 def test_symbols_become_pairs(symbol: str, quote: str, pair: str) -> None:

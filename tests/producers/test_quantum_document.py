@@ -21,6 +21,7 @@ from tradetape.producers.connectors.quantum.source import RETRIES_MS
 from tradetape.producers.events import Event
 from tradetape.producers.simulator.quantum.writer import DEFAULT_MAXLEN, HEARTBEAT_MS, MAXLEN
 from tradetape.schemas import times
+from tradetape.schemas.catalogue import event_types
 
 SHARED = Path(os.environ.get("TRADETAPE_SHARED") or Path(__file__).resolve().parents[3] / "shared")
 TEXT = (SHARED / "seeds" / "004_fe160da1a01dc225.txt").read_text(encoding="utf-8")
@@ -219,3 +220,21 @@ def test_the_documents_numbers_are_those_in_use() -> None:
     assert int(configured.pop("defaults")) == DEFAULT_MAXLEN
     assert {name: int(length) for name, length in configured.items()} == MAXLEN
     assert re.search(rf"interval: {HEARTBEAT_MS // 1000}s\n", TEXT)
+
+
+RETAINED = re.compile(r"^([a-z_.]+):\n(?:(?!^[a-z_.]+:).*\n)*?  retention: (\S+)", re.MULTILINE)
+HOURS = {"h": 1, "d": 24}
+
+
+def hours(said: str) -> float:
+    return float("inf") if said == "permanent" else int(said[:-1]) * HOURS[said[-1]]
+
+
+@pytest.mark.req("S4-02")
+def test_no_event_type_is_kept_shorter_than_its_stream() -> None:
+    found = dict(RETAINED.findall(section(3)))
+    assert len(found) >= 20
+    for stream, said in found.items():
+        rule = rules("quantum")[stream]
+        for name in {rule.event, *rule.by_outcome.values()}:
+            assert hours(event_types()[name].retention) >= hours(said), (stream, name)

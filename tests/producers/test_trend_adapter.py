@@ -229,7 +229,7 @@ def test_metadata_goes_to_the_envelope_where_it_has_a_place() -> None:
         (line("SystemStarted", {}, timestamp="soon"), "ts_unparseable"),
         (line("SystemStarted", {}, sequence_num="many"), "wrong_type"),
         (line("SystemStarted", {"version": "\ud800"}), "text_invalid"),
-        (line("OrderPlaced", {**PLACED, "client_order_id": "o", "quantity": "NaN"}), "missing_payload_key"),
+        (line("OrderPlaced", {**PLACED, "client_order_id": "o", "quantity": "NaN"}), "number_invalid"),
         (line("OrderPlaced", {**PLACED, "client_order_id": "o", "quantity": 1e30}), "number_out_of_range"),
         (line("OrderPlaced", {**PLACED, "client_order_id": "o", "side": "HOLD"}), "not_in_enumeration"),
         (line("OrderPlaced", PLACED), "missing_payload_key"),

@@ -126,14 +126,17 @@ def test_an_outcome_nobody_knows_is_a_status_of_the_order(event_type: str) -> No
 
 
 @pytest.mark.req("S0-01")
-def test_a_partial_fill_counts_what_was_filled_and_says_when_that_is_assumed() -> None:
+def test_a_partial_fill_counts_what_was_filled_and_is_evidence_where_nobody_counted() -> None:
     order = {**ORDER, "fill_price": 10, "filled_quantity": 6}
     told = event_of("entry_filled", "partial_fill", {"order": order})
     assert (told["payload"]["fill_qty_base"], told["payload"]["fill_qty_quote"]) == (Decimal(6), Decimal(60))
     assert "fill_qty_base" not in told["assumed"]
-    assumed = event_of("entry_filled", "partial_fill", {"order": {**ORDER, "fill_price": 10}})
-    assert assumed["payload"]["fill_qty_base"] == Decimal(26)
-    assert "fill_qty_base" in assumed["assumed"]
+    whole = event_of("entry_filled", "filled", {"order": {**ORDER, "fill_price": 10}})
+    assert whole["payload"]["fill_qty_base"] == Decimal(26)
+    assert "fill_qty_base" in whole["assumed"]
+    part = event_of("entry_filled", "partial_fill", {"order": {**ORDER, "fill_price": 10}})
+    assert part["event_type"] == UNMAPPED
+    assert "fill_qty_base" in part["payload"]["error"]
     none = event_of("entry_filled", "partial_fill", {"order": {**order, "filled_quantity": 0}})
     assert (none["payload"]["fill_qty_base"], none["payload"]["fill_qty_quote"]) == (Decimal(0), Decimal(0))
 
@@ -150,8 +153,21 @@ def test_an_order_without_size_or_direction_is_evidence() -> None:
 @pytest.mark.req("S0-02")
 def test_a_dry_run_is_said_and_nothing_live() -> None:
     event = event_of("entry_attempted", "submitted", {"order": ORDER}, dry_run=True)
-    assert (event["dry_run"], event["environment"], event["payload"]["is_live"]) == (True, "live", False)
+    assert (event["dry_run"], event["environment"], event["payload"]["is_live"]) == (True, "paper", False)
+    assert "environment" in event["assumed"]
     assert event_of("entry_attempted", "submitted", {"order": ORDER}, dry_run=None)["payload"]["is_live"] is True
+
+
+@pytest.mark.req("S0-02", "P-02")
+def test_a_dry_run_changes_no_live_figure() -> None:
+    for dry_run, environment in ((True, "paper"), (False, "live")):
+        context = {"order": {**ORDER, "fill_price": 10}}
+        events = [
+            event_of("entry_attempted", "submitted", context, dry_run=dry_run, sequence=1),
+            event_of("entry_filled", "filled", context, dry_run=dry_run, sequence=2),
+        ]
+        figures = [output.risk for output in folding.fold(events) if output.risk]
+        assert {figure["environment"] for figure in figures} == {environment}
 
 
 @pytest.mark.req("S0-01")

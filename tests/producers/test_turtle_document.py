@@ -132,8 +132,10 @@ def test_every_outcome_of_the_document_has_its_place() -> None:
         assert types_of(pattern)
         for native_type in types_of(pattern):
             for outcome in outcomes:
-                for spelling in (outcome, outcome.upper()):
-                    event = accepted(row(native_type.lower(), spelling, BLOCKS, outcome_reason="because"))
+                camel = outcome.title().replace("_", "")
+                for spelling in (outcome, outcome.upper(), camel, f"OutcomeType.{outcome.upper()}"):
+                    said = {**BLOCKS, "order": {**BLOCKS["order"], "filled_quantity": 3}}
+                    event = accepted(row(native_type.lower(), spelling, said, outcome_reason="because"))
                     assert event["outcome"] == outcome
                     assert event["outcome_reason"] == "because"
                     if outcome in BECOMES:

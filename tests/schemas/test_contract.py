@@ -64,6 +64,15 @@ def test_bytes_too_many_and_too_few_do_not_decode() -> None:
             decoder.decode(spoilt)
 
 
+@pytest.mark.req("P-08")
+def test_why_bytes_do_not_decode_reads_the_same_in_every_process() -> None:
+    schema = record(t="string", b="boolean")
+    value = codec.Encoder(schema, 1).encode({"t": "x", "b": True})
+    with pytest.raises(codec.Undecodable, match="EOFError") as told:
+        codec.Decoder(schema).decode(value[:-1])
+    assert "0x" not in str(told.value)
+
+
 def record(**fields: Any) -> dict[str, Any]:
     return {"type": "record", "name": "R", "fields": [{"name": name, "type": kind} for name, kind in fields.items()]}
 

@@ -151,6 +151,25 @@ def test_numbers_are_exact_and_rounding_is_recorded() -> None:
     assert fine.event["payload"]["price"] == Decimal("0.123456789012345678")
 
 
+@pytest.mark.req("S3-06")
+def test_additional_keys_of_records_in_lists_are_kept_in_their_place() -> None:
+    fill = examples.load("order_filled")["valid"][0]["event"]
+    fees = [{"asset": "BNB", "amount": "1"}, {"asset": "KCS", "amount": "2", "tier": "vip"}]
+    event = read({**fill, "payload": {**fill["payload"], "other_fees": fees}}).event
+    assert json.loads(event["extra"])["other_fees"] == [{}, {"tier": "vip"}]
+    levels = [{"level": 1, "note": "first"}]
+    checked = examples.load("position_checked")["valid"][0]["event"]
+    context = {"position": {"pyramid_levels": levels}}
+    event = read({**checked, "payload": {**checked["payload"], "context": context}}).event
+    assert json.loads(event["extra"])["context"]["position"]["pyramid_levels"] == [{"note": "first"}]
+
+
+@pytest.mark.req("S0-02", "P-02")
+def test_a_dry_run_without_an_environment_is_not_live() -> None:
+    assert read({**GOOD, "dry_run": True}).event["environment"] == "paper"
+    assert read({**GOOD, "dry_run": False}).event["environment"] == "live"
+
+
 @pytest.mark.req("P-08")
 @pytest.mark.parametrize(
     ("content", "expected"),
