@@ -4,6 +4,7 @@ PYTHON := $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 READY := .venv/.ready
+PARALLEL := -n 2 --dist loadgroup
 export TRADETAPE_HOME ?= $(CURDIR)/.tradetape
 
 .PHONY: demo up down test unit check bench requirements lock clean
@@ -15,16 +16,16 @@ up down: $(READY)  ## start or stop the embedded stack
 	$(BIN)/tradetape $@
 
 test: $(READY)  ## everything, on the real embedded stack
-	$(BIN)/pytest
+	$(BIN)/pytest $(PARALLEL)
 
 unit: $(READY)  ## what needs no server
-	$(BIN)/pytest -m "not integration and not crash"
+	$(BIN)/pytest $(PARALLEL) -m "not integration and not crash"
 
 check: $(READY)  ## style, types, coverage of the unit tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest -m "not integration and not crash" --cov --cov-report=term:skip-covered
+	$(BIN)/pytest $(PARALLEL) -m "not integration and not crash" --cov --cov-report=term:skip-covered
 
 bench: $(READY)  ## ratios against peers, measured in one run
 	$(BIN)/python -m benchmarks
