@@ -17,7 +17,9 @@ and started again sends what it left (P-07).
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import partial
@@ -36,7 +38,7 @@ from tradetape.schemas import envelope_json, environments, times
 from tradetape.schemas.catalogue import event_types
 from tradetape.schemas.errors import TradetapeError
 
-__all__ = ["Moment", "Number", "Recorded", "Recorder"]
+__all__ = ["Moment", "Number", "Recorded", "Recorder", "Turn"]
 
 SYSTEM = "sdk"
 
@@ -58,6 +60,37 @@ def _new_id() -> str:
 
 
 _VARIANTS = {f"{nibble:x}": "89ab"[nibble & 3] for nibble in range(16)}
+
+
+MOST_TURNS = 10
+"""``max_wait``s that one waits for its turn while others have theirs: 10 × 5 ms with a spool's default."""
+
+
+class Turn:
+    """A lock that tells who waits whether it changes hands: one that hangs is given up, one that is busy is not."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._came = 0
+
+    def come(self, max_wait: float | None) -> bool:
+        """Whether it is the caller's turn; ``end`` it then.
+
+        Not, where one other's lasted all of ``max_wait`` seconds that were waited for it, or all others' together
+        MOST_TURNS times that. None: it is waited for as long as it takes.
+        """
+        until = time.monotonic() + MOST_TURNS * (max_wait or 0)
+        seen = self._came
+        while not self._lock.acquire(timeout=-1 if max_wait is None else max_wait):
+            before, seen = seen, self._came
+            if seen == before or time.monotonic() >= until:
+                return False
+        self._came += 1
+        return True
+
+    def end(self) -> None:
+        """It is another's turn."""
+        self._lock.release()
 
 
 class Recorder:
@@ -146,6 +179,21 @@ class Recorder:
     def new_id(self) -> str:
         """A fresh id."""
         return self._new_id()
+
+    @contextmanager
+    def turn(self, turn: Turn) -> Iterator[None]:
+        """Have ``turn``, of those who record in here one at a time, and end it (P-07).
+
+        Raises SpoolFull, counted as a refused event, where it does not come: see ``Turn.come``. Without a spool it is
+        waited for as long as it takes.
+        """
+        if not turn.come(None if self._spool is None else self._spool.max_wait):
+            assert self._spool is not None
+            raise self._spool.refuse(self._defaults)
+        try:
+            yield
+        finally:
+            turn.end()
 
     def flush(self, timeout: float = 60.0) -> None:
         """Wait until Kafka has everything recorded so far; raises TradetapeError if not, after ``timeout`` s."""

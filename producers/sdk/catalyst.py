@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from threading import RLock
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from tradetape.producers.adapters import catalyst
-from tradetape.producers.recorder import Recorder
-from tradetape.producers.sdk.chains import Recorded, following
+from tradetape.producers.adapters.mapping import rules
+from tradetape.producers.adapters.native import at
+from tradetape.producers.recorder import Recorder, Turn
+from tradetape.producers.sdk.aggregates import Aggregates
+from tradetape.producers.sdk.chains import Recorded
+from tradetape.producers.sdk.listeners import Listener, Listeners
 from tradetape.producers.sdk.mapped import Mapped
 from tradetape.producers.sdk.throttle import DEFAULT_CHANGE, PriceThrottle
 from tradetape.producers.sdk.values import exact, plain
+from tradetape.schemas.errors import TradetapeError
 from tradetape.schemas.instruments import Instruments
 
-PRICE_UPDATED = "POSITION_PRICE_UPDATED"
-CLOSED = "POSITION_CLOSED"
+PRICED, CLOSED = "position_priced", "position_closed"
+"""Canonical types that the throttle looks at."""
+
+ENDS = frozenset({"order_filled", "order_cancelled", "order_failed", "order_expired", CLOSED})
+"""Canonical types after which an order or a position goes on no more."""
 
 _LOG = logging.getLogger("tradetape.sdk")
 
@@ -47,17 +55,23 @@ class CatalystEvent:
     event_id: str = ""
 
 
-Listener = Callable[[CatalystEvent], object]
-
-
 class EventEmitter:
     """Emits to the record first, then to the listeners of the type, then to those of all types.
 
-    A listener that fails is logged, and stops neither the others nor the caller. With a Recorder that has a spool,
-    emitting is one write and never waits for Kafka. Aggregates are numbered from 1 by this emitter. Price updates pass
-    a throttle of ``min_price_change`` (a fraction; None lets all through): those left out are neither recorded nor
-    told, and counted in ``suppressed`` of the position's next one. Symbols are tickers quoted in USD unless
-    ``instruments`` says otherwise.
+    Listeners are called in the order of the record on one thread of the emitter, so that none holds up who emits; one
+    that fails is logged, and stops nothing. What a listener emits follows the event that it was told. ``close`` (or
+    leaving a ``with`` block, before the recorder's) waits for them; a process that ends without it may leave some of
+    them untold. With a Recorder that has a spool, emitting is one write and never waits for Kafka, and for other
+    threads only as ``Recorder.turn`` does: where one of them hangs in its write, SpoolFull is raised, and counted.
+
+    Aggregates are numbered from 1 by this emitter, without gaps and in the order of the record. It remembers the
+    MOST_AGGREGATES open orders and positions that were used last, and as many others: one that goes on after so many
+    others were used is numbered anew. What the opening of an order or a position says is forgotten after its end, when
+    LATE others have ended.
+
+    Price updates pass a throttle of ``min_price_change`` (a fraction; None lets all through): those left out are
+    neither recorded nor told, and counted in ``suppressed`` of the position's next one. Symbols are tickers quoted in
+    USD unless ``instruments`` says otherwise. Safe to share by threads.
     """
 
     def __init__(
@@ -67,61 +81,105 @@ class EventEmitter:
         *,
         min_price_change: Decimal | None = DEFAULT_CHANGE,
     ) -> None:
+        self._recorder = recorder
         self._mapped = Mapped(recorder, catalyst.ADAPTER, instruments or Instruments(quote="USD"))
         self._throttle = PriceThrottle(min_price_change) if min_price_change is not None else None
-        self._lock = RLock()
-        self._sequences: dict[tuple[str, str], int] = {}
-        self._openings: dict[tuple[str, str], dict[str, Any]] = {}
-        self._listeners: dict[str, list[Listener]] = {}
-        self._global: list[Listener] = []
+        self._turn = Turn()
+        self._aggregates = Aggregates()
+        self._listeners: Listeners[CatalystEvent] = Listeners()
 
-    def on(self, event_type: str, listener: Listener) -> None:
-        """Call ``listener`` for every event of ``event_type``."""
-        self._listeners.setdefault(event_type, []).append(listener)
+    def __enter__(self) -> Self:
+        return self
 
-    def on_all(self, listener: Listener) -> None:
-        """Call ``listener`` for every event."""
-        self._global.append(listener)
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        try:
+            self.close()
+        except TradetapeError as untold:
+            if kind is None:
+                raise
+            _LOG.warning("%s", untold)
 
-    def off(self, event_type: str, listener: Listener) -> None:
-        """No longer call ``listener`` for ``event_type``; nothing happens where it was not registered."""
-        if listener in self._listeners.get(event_type, ()):
-            self._listeners[event_type].remove(listener)
+    def on(self, event_type: str, listener: Listener[CatalystEvent]) -> None:
+        """Call ``listener`` for every event of ``event_type``, in any spelling of it, that is emitted from now on.
+
+        Raises TradetapeError after ``close``.
+        """
+        self._listeners.add(_kind(event_type), listener)
+
+    def on_all(self, listener: Listener[CatalystEvent]) -> None:
+        """Call ``listener`` for every event that is emitted from now on. Raises TradetapeError after ``close``."""
+        self._listeners.add(None, listener)
+
+    def off(self, event_type: str, listener: Listener[CatalystEvent]) -> None:
+        """No longer call ``listener`` for what is emitted of ``event_type`` from now on, in any spelling of it.
+
+        Nothing happens where it was not registered.
+        """
+        self._listeners.remove(_kind(event_type), listener)
 
     def emit(self, event: CatalystEvent, source: str = "") -> Recorded | None:
-        """Record ``event`` and notify; returns its ids, None where the throttle left it out.
+        """Record ``event`` and have it told; returns its ids, None where the throttle left it out.
 
         ``source`` stands in for a missing metadata.source. Raises TradetapeError for an unknown type, and as
-        ``Recorder.record``; then no listener is told.
+        ``Recorder.record``; then no listener is told, and the event may be emitted again as if for the first time.
         """
-        with self._lock:
-            recorded = self._record(event, source)
-        if recorded is None:
-            return None
-        with following(recorded):
-            for listener in (*self._listeners.get(event.event_type, ()), *self._global):
-                _call(listener, event)
+        kind, payload = _kind(event.event_type), plain(event.payload, "payload")
+        # The turn spans deciding, the write and the telling: numbers and listeners keep the order of the record.
+        with self._recorder.turn(self._turn):
+            recorded = self._record(event, kind, payload, source)
+            if recorded is not None:
+                self._listeners.tell(kind, replace(event, payload=_copy(event.payload)), recorded)
         return recorded
 
-    def _record(self, event: CatalystEvent, source: str) -> Recorded | None:
-        payload = dict(event.payload)
-        kind = catalyst.native_type(plain(event.event_type))
+    def flush(self, timeout: float = 60.0) -> None:
+        """Wait until the listeners were told everything emitted so far.
+
+        Raises TradetapeError if not, after ``timeout`` seconds, and at once where a listener calls it.
+        """
+        self._listeners.flush(timeout)
+
+    def close(self, timeout: float = 5.0) -> None:
+        """Wait until the listeners were told everything, what they emit themselves too, and end the telling.
+
+        What is emitted later is recorded, and told to nobody. Raises as ``flush``; what is untold then is told on, for
+        as long as the process lives.
+        """
+        self._listeners.close(timeout)
+
+    def _record(self, event: CatalystEvent, kind: str, payload: dict[str, Any], source: str) -> Recorded | None:
+        """Decide, record, and only then change what is remembered, so that what was refused may be emitted again."""
         key = (event.aggregate_type, event.aggregate_id)
-        if self._throttle is not None and kind == PRICE_UPDATED and "new_price" in payload:
-            left_out = self._throttle.offer(event.aggregate_id, exact(payload["new_price"]))
+        rule = rules(catalyst.ADAPTER.system).get(kind)
+        becomes = rule.event if rule is not None else ""
+        price = _number(payload, rule.payload["new_price"].paths) if rule is not None and becomes == PRICED else None
+        aggregate = self._aggregates.get(key)
+        if self._throttle is not None and price is not None:
+            left_out = self._throttle.offer(key, price)
             if left_out is None:
                 return None
             payload["suppressed"] = left_out
-        if self._throttle is not None and kind == CLOSED:
-            payload["suppressed"] = self._throttle.forget(event.aggregate_id)
-        number = self._sequences.get(key, 0) + 1
+        elif self._throttle is not None and becomes == CLOSED:
+            payload["suppressed"] = self._throttle.left_out(key)
+        row = self._row(event, payload, source, aggregate.number + 1)
+        recorded = self._mapped.record(catalyst.native_of(row, 0, aggregate.opening))
+        opening = catalyst.opening(row) if kind in catalyst.OPENERS.values() else None
+        over = self._aggregates.advance(key, aggregate, opening, ends=_ends(event.aggregate_type, becomes))
+        if self._throttle is not None:
+            if price is not None:
+                self._throttle.keep(key, price)
+            for gone in (key if becomes == CLOSED else None, over):
+                self._throttle.forget(gone)
+        return recorded
+
+    def _row(self, event: CatalystEvent, payload: Mapping[str, Any], source: str, number: int) -> dict[str, Any]:
+        """``event`` as the document's own store would hold it."""
         metadata = event.metadata
-        row = {
+        return {
             "event_id": event.event_id or self._mapped.new_id(),
             "event_type": plain(event.event_type),
             "aggregate_type": event.aggregate_type,
             "aggregate_id": event.aggregate_id,
-            "payload": json.dumps(plain(payload, "payload"), default=_text),
+            "payload": json.dumps(payload, default=_text),
             "metadata": json.dumps(
                 {
                     "source": metadata.source or source,
@@ -134,18 +192,37 @@ class EventEmitter:
             "created_at": int(self._mapped.now().timestamp() * 1000),
             "sequence_number": number,
         }
-        recorded = self._mapped.record(catalyst.native_of(row, 0, self._openings.get(key)))
-        self._sequences[key] = number
-        if kind in catalyst.OPENERS.values():
-            self._openings[key] = catalyst.opening(row)
-        return recorded
 
 
-def _call(listener: Listener, event: CatalystEvent) -> None:
+def _copy(value: Any) -> Any:
+    """``value`` with containers of its own: the bot may change its payload when ``emit`` has returned."""
+    if isinstance(value, Mapping):
+        return {key: _copy(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_copy(inner) for inner in value]
+    if isinstance(value, tuple):
+        return tuple(_copy(inner) for inner in value)
+    return set(value) if isinstance(value, set) else value
+
+
+def _kind(event_type: Any) -> str:
+    return catalyst.native_type(plain(event_type))
+
+
+def _ends(aggregate_type: str, becomes: str) -> bool:
+    """Whether an event ends its aggregate: a fill ends the order, and not a position that it is told under."""
+    about = str(plain(aggregate_type)).casefold()
+    return becomes in ENDS and (about not in catalyst.OPENERS or becomes.startswith(about))
+
+
+def _number(payload: Mapping[str, Any], paths: tuple[str, ...]) -> Decimal | None:
+    """The number at the first of ``paths`` that is there; None where it is none, which is for the record to tell."""
+    found = (value for path in paths if (value := at(payload, path)) is not None)
     try:
-        listener(event)
-    except Exception:
-        _LOG.exception("a listener of %s failed; the event is on record", event.event_type)
+        value = next(found, None)
+        return None if value is None else exact(value)
+    except TradetapeError:
+        return None
 
 
 def _text(number: Decimal) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -10,7 +11,7 @@ from threading import Lock
 from typing import Any
 
 from tradetape.producers.spool import saved
-from tradetape.schemas import times
+from tradetape.schemas import identity, times
 from tradetape.schemas.catalogue import EVENT_VERSION
 
 GAP = "system_gap"
@@ -18,6 +19,9 @@ FULL, DAMAGED = "spool_full", "spool_damaged"
 
 MOST_BOTS = 200
 """Bots whose refusals are told apart; those of further ones are told together, under no name."""
+
+MOST_KEPT = 1_000
+"""Tallies taken over from earlier processes before those of a bot are told as one."""
 
 LONGEST = 256
 """Characters of a text that is kept to say whose events were refused."""
@@ -68,7 +72,11 @@ def gap(
 
 @dataclass(slots=True)
 class Tally:
-    """The refusals of one bot since they were told last; ``first`` and ``last`` are ISO-8601 times."""
+    """The refusals of one bot since they were told last; ``first`` and ``last`` are ISO-8601 times.
+
+    A ``final`` one may have been told already: it is told again as it was, under its id, and nothing is added to it,
+    because what is told twice under one id counts once.
+    """
 
     who: dict[str, str]
     event_id: str
@@ -76,6 +84,19 @@ class Tally:
     last: str
     count: int = 0
     causes: dict[str, int] = field(default_factory=dict)
+    final: bool = False
+
+    @property
+    def bot(self) -> str:
+        """Whose they are; empty for those told together."""
+        return self.who.get("instance_name", "")
+
+    def add(self, later: Tally) -> None:
+        """Count the refusals of ``later`` too."""
+        self.count += later.count
+        self.last = later.last
+        for cause, count in later.causes.items():
+            self.causes[cause] = self.causes.get(cause, 0) + count
 
     def document(self, at: datetime, name: str) -> dict[str, Any]:
         """The ``system_gap`` that tells them."""
@@ -96,7 +117,8 @@ class Tally:
 class Refusals:
     """What was refused and not told yet; kept at ``path`` by ``save``, so that a killed process does not forget it.
 
-    Safe to share by threads. True where there is something to tell.
+    What an earlier process kept it may have told before it was killed. So that is final: told first, as it was kept,
+    and what is refused from now on is told by itself. Safe to share by threads. True where there is something to tell.
     """
 
     def __init__(self, path: Path, *, clock: Callable[[], datetime], new_id: Callable[[], str]) -> None:
@@ -106,11 +128,13 @@ class Refusals:
         self._clock = clock
         self._new_id = new_id
         self._lock = Lock()
-        self._tallies: dict[str, Tally] = _load(path)
+        self._final = deque(_load(path))
+        self._open: dict[str, Tally] = {}
+        self._taken: Tally | None = None
         self._changed = False
 
     def __bool__(self) -> bool:
-        return bool(self._tallies)
+        return bool(self._final or self._open)
 
     def add(self, document: Mapping[str, Any], cause: str) -> None:
         """``document`` was refused, because of ``cause``."""
@@ -119,43 +143,49 @@ class Refusals:
         with self._lock:
             self.total += 1
             key = who.get("instance_name", "")
-            if key not in self._tallies and len(self._tallies) >= MOST_BOTS:
+            if key not in self._open and len(self._open) >= MOST_BOTS:
                 key, who = "", {}
-            tally = self._tallies.get(key)
+            tally = self._open.get(key)
             if tally is None:
-                tally = self._tallies[key] = Tally(who, self._new_id(), now, now)
+                tally = self._open[key] = Tally(who, self._new_id(), now, now)
             tally.last = now
             tally.count += 1
             tally.causes[cause] = tally.causes.get(cause, 0) + 1
             self._changed = True
 
     def take(self) -> Tally | None:
-        """A tally to tell; the caller puts it back where it cannot."""
+        """A tally to tell, None where there is none. The one taken before is told, unless it was put back."""
         with self._lock:
-            if not self._tallies:
+            if not self and self._taken is None:
                 return None
             self._changed = True
-            return self._tallies.pop(next(iter(self._tallies)))
+            self._taken = None
+            if self:
+                self._taken = self._final.popleft() if self._final else self._open.pop(next(iter(self._open)))
+            return self._taken
 
-    def put_back(self, tally: Tally) -> None:
-        """``tally`` was not told after all."""
+    def put_back(self, tally: Tally, *, final: bool) -> None:
+        """``tally`` was not told; ``final`` where that is not certain."""
         with self._lock:
-            key = tally.who.get("instance_name", "")
-            later = self._tallies.pop(key, None)
-            if later is not None:
-                tally.count += later.count
-                tally.last = later.last
-                for cause, count in later.causes.items():
-                    tally.causes[cause] = tally.causes.get(cause, 0) + count
-            self._tallies = {key: tally, **self._tallies}
             self._changed = True
+            self._taken = None
+            tally.final |= final
+            if tally.final:
+                self._final.appendleft(tally)
+                return
+            later = self._open.pop(tally.bot, None)
+            if later is not None:
+                tally.add(later)
+            self._open = {tally.bot: tally, **self._open}
 
     def save(self) -> None:
         """Keep what is not told, if it changed. Raises OSError."""
         with self._lock:
             if not self._changed:
                 return
-            kept = {key: asdict(tally) for key, tally in self._tallies.items()}
+            # One that is being told is kept: the write that tells it may hang, and never end.
+            taken = () if self._taken is None else (self._taken,)
+            kept = {tally.event_id: _kept(tally) for tally in (*taken, *self._final, *self._open.values())}
             self._changed = False
         try:
             if kept:
@@ -167,8 +197,26 @@ class Refusals:
             raise
 
 
-def _load(path: Path) -> dict[str, Tally]:
+def _kept(tally: Tally) -> dict[str, Any]:
+    """What is kept of ``tally``; not ``final``, which every one that is read again is."""
+    return {name: value for name, value in asdict(tally).items() if name != "final"}
+
+
+def _load(path: Path) -> list[Tally]:
     try:
-        return {key: Tally(**kept) for key, kept in saved.load(path).items()}
+        tallies = [Tally(**kept, final=True) for kept in saved.load(path).values()]
     except TypeError:
-        return {}
+        return []
+    return tallies if len(tallies) <= MOST_KEPT else _joined(tallies)
+
+
+def _joined(tallies: Iterable[Tally]) -> list[Tally]:
+    """One for each bot, under an id of its own: what was told of them already is told twice, but nothing is hidden."""
+    bots: dict[str, Tally] = {}
+    for tally in tallies:
+        joined = bots.setdefault(tally.bot, tally)
+        if joined is not tally:
+            joined.add(tally)
+            # Derived, so that a process that is killed before it kept this joins them to the same again.
+            joined.event_id = identity.derive(joined.event_id, FULL, tally.event_id)
+    return list(bots.values())

@@ -221,7 +221,8 @@ class Spool:
             body = documents.write(tally.document(self._clock(), self._name))
             problem = self._write(frames.encode(frames.GAP, body))
             if problem:
-                self._refusals.put_back(tally)
+                # Without room nothing was tried; a disk that failed may have kept the record all the same.
+                self._refusals.put_back(tally, final=problem != NO_ROOM)
                 return problem
         return ""
 

@@ -43,18 +43,24 @@ def order_context(
 def gap_context(
     *, previous_close: Exact, open_price: Exact, signal_price: Exact, executed_at_open: bool, places: int = PLACES
 ) -> Context:
-    """An opening gap and whether it went through the bot's level (rule 16a)."""
+    """An open, and whether the market gapped through the bot's level ``signal_price`` with it (rule 16a).
+
+    It did where the level lies between the last close and the open, and is neither: the document asks that twice, of
+    the market (``is_gap_open``) and of the open (``gapped_through``). The direction is that of such a gap, None without
+    one; ``gap_size`` is the signed difference in either case, and ``gap_percent`` what it is of the close.
+    """
     closed, opened, level = exact(previous_close), exact(open_price), exact(signal_price)
     size = opened - closed
+    through = min(closed, opened) < level < max(closed, opened)
     return {
-        "is_gap_open": bool(size),
-        "gap_direction": None if not size else "up" if size > 0 else "down",
+        "is_gap_open": through,
+        "gap_direction": ("up" if size > 0 else "down") if through else None,
         "previous_close": closed,
         "open_price": opened,
         "gap_size": size,
         "gap_percent": rounded(WIDE.divide(100 * size, closed), places) if closed else None,
         "signal_price": level,
-        "gapped_through": min(closed, opened) < level < max(closed, opened),
+        "gapped_through": through,
         "executed_at_open": executed_at_open,
     }
 

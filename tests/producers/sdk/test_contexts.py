@@ -160,14 +160,31 @@ def test_filters_name_the_first_that_blocked() -> None:
 @pytest.mark.req("S0-03")
 def test_gaps_and_fast_markets() -> None:
     gap = contexts.gap_context(previous_close=521, open_price=523.5, signal_price=522, executed_at_open=True)
-    assert (gap["gap_direction"], gap["gap_size"], gap["gap_percent"], gap["gapped_through"]) == (
-        "up",
-        D("2.5"),
-        D("0.48"),
-        True,
-    )
+    assert (gap["gap_direction"], gap["gap_size"], gap["gap_percent"]) == ("up", D("2.5"), D("0.48"))
+    assert gap["is_gap_open"] is gap["gapped_through"] is True
     fast = contexts.fast_market_context(bid=523.4, ask=523.5, spread_threshold=0.05)
     assert (fast["detected"], fast["spread_at_signal"]) == (True, D("0.1"))
+
+
+@pytest.mark.req("S0-03")
+@pytest.mark.parametrize(
+    ("opened", "level", "direction"),
+    [
+        ("523.5", "522", "up"),
+        ("519", "520", "down"),
+        ("523.5", "524", None),
+        ("523.5", "520", None),
+        ("519", "522", None),
+        ("523.5", "521", None),
+        ("523.5", "523.5", None),
+        ("521", "521", None),
+    ],
+)
+def test_a_market_gaps_where_it_goes_through_the_level(opened: str, level: str, direction: str | None) -> None:
+    gap = contexts.gap_context(previous_close="521", open_price=opened, signal_price=level, executed_at_open=False)
+    assert (gap["is_gap_open"], gap["gapped_through"]) == (direction is not None, direction is not None)
+    assert gap["gap_direction"] == direction
+    assert gap["gap_size"] == D(opened) - 521
 
 
 @pytest.mark.req("S0-03")
