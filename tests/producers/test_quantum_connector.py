@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from itertools import count
 from typing import Any
 
 import pytest
@@ -25,7 +26,8 @@ from tests.stores import Valkey
 
 from tradetape.producers.adapters.quantum_entries import FLOW
 from tradetape.producers.connectors.quantum import source as quantum
-from tradetape.producers.connectors.quantum.store import SOURCE_KEY
+from tradetape.producers.connectors.quantum import streams as quantum_streams
+from tradetape.producers.connectors.quantum.store import SOURCE_KEY, Read, Store
 from tradetape.producers.events import Event
 from tradetape.producers.simulator.quantum import fleet as simulator
 from tradetape.schemas.errors import TradetapeError
@@ -33,6 +35,7 @@ from tradetape.schemas.errors import TradetapeError
 pytestmark = pytest.mark.integration
 
 TICKS = "market.tick.price"
+CANDLES = "market.candle.new"
 
 
 def scatter(url: str, seed: int, entries: int = 120) -> None:
@@ -220,6 +223,27 @@ def test_a_stream_made_anew_is_told_and_none_of_its_entries_taken_for_old_ones(
     assert [e["source_stream"] for e in events if e["payload"].get("price") == 1900] == [f"{TICKS}@1"] * 5
 
 
+@pytest.mark.req("S4-10", "P-06")
+def test_a_stream_made_anew_keeps_its_name_when_the_checkpoint_is_lost(valkey: Valkey) -> None:
+    url = valkey.database()
+    client = client_of(url)
+    for number in range(3):
+        client.xadd(TICKS, tick(), id=f"{PAST + number * 1000}-0")
+    source = opened(url)
+    events = drain(source)
+    client.delete(TICKS)
+    for number in range(3):
+        client.xadd(TICKS, tick("1900"), id=f"{PAST + number * 1000 - 5000}-0")
+    events += drain(source)
+    source.close()
+    client.xadd(TICKS, tick("1900"), id=f"{PAST}-5")  # below what was on record before the deletion
+    events += taken(url)
+    kept = [o.audited for o in folding.fold(events) if o.audited["disposition"] == "accepted"]
+    new = [row for row in kept if row["source_stream"] == f"{TICKS}@1"]
+    assert len([row for row in kept if row["source_stream"] == TICKS]) == 3
+    assert [row["source_position"] >> 20 for row in new] == [PAST - 5000, PAST - 4000, PAST - 3000, PAST]
+
+
 @pytest.mark.req("S4-10")
 def test_a_group_that_was_destroyed_is_no_gap(valkey: Valkey) -> None:
     url = valkey.database()
@@ -287,14 +311,88 @@ def test_a_fresh_entry_and_one_from_the_future_come_in_one_poll_each(valkey: Val
 
 
 @pytest.mark.req("S4-01")
-def test_a_second_connector_is_refused_while_the_first_is_there(valkey: Valkey) -> None:
+def test_a_burst_of_fresh_entries_waits_until_it_may_go_and_does_not_spin(
+    valkey: Valkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
     url = valkey.database()
-    first = opened(url)
+    client = client_of(url)
+    source = opened(url)
+    drain(source)
+    reads, read = count(1), source._streams.read
+
+    def counted(most: int, *, at_end: bool) -> list[tuple[str, str]]:
+        assert next(reads) < 500, "it reads without an end"
+        return read(most, at_end=at_end)
+
+    monkeypatch.setattr(source._streams, "read", counted)
+    pipeline = client.pipeline(transaction=False)
+    for number in range(1000):
+        pipeline.xadd(CANDLES, {"n": str(number)})
+    pipeline.execute()
+    assert positions(drain(source)) == entries_in_order(url)
+    source.close()
+
+
+@pytest.mark.req("S4-01")
+def test_big_entries_come_in_small_batches(valkey: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is read at once and what is handed out are bounded in bytes, also where small entries came before."""
+    bound, big = 2**20, "x" * 50_000
+    url = valkey.database()
+    client = client_of(url)
+    for number in range(1, 201):
+        client.xadd(CANDLES, {"text": big if number > 100 else "small"}, id=f"{PAST + number}-0")
+        client.xadd("position.opened", {"text": big}, id=f"{PAST + number}-0")
+    monkeypatch.setattr(quantum_streams, "BATCH_BYTES", bound)
+    monkeypatch.setattr(quantum, "BATCH_BYTES", bound)
+    answers: list[int] = []
+    read = Store.read
+
+    def measured(store: Store, counts: dict[str, int], group: str) -> dict[str, Read]:
+        answer = read(store, counts, group)
+        answers.append(sum(len(value) for found in answer.values() for _, pair in found.entries for _, value in pair))
+        return answer
+
+    monkeypatch.setattr(Store, "read", measured)
+    source = opened(url)
+    came: list[Event] = []
+    while polled := source.poll(2000):
+        assert sum(len(event["native"]) for event in polled) < bound + 2 * len(big)
+        came += polled
+        source.acknowledge()
+    source.close()
+    assert positions(came) == entries_in_order(url)
+    assert max(answers) < 4 * bound, "100 big entries would be five times the bound, all of them ten times"
+
+
+@pytest.mark.req("S4-01")
+@pytest.mark.parametrize("source_id", ["", "my store", "büro", "a\nb", "50%"])
+def test_a_second_connector_is_refused_while_the_first_is_there(valkey: Valkey, source_id: str) -> None:
+    url = valkey.database()
+    first = opened(url, source_id=source_id)
     with pytest.raises(TradetapeError, match="another connector") as refused:
-        opened(url, sleep=lambda seconds: None)
+        opened(url, source_id=source_id, sleep=lambda seconds: None)
     assert "CLIENT KILL" in refused.value.hint
     first.close()
-    opened(url).close()
+    opened(url, source_id=source_id).close()
+
+
+@pytest.mark.req("S4-01", "P-06")
+def test_a_redis_that_is_full_is_read_and_said_to_be_full_where_it_must_be_written(valkey: Valkey) -> None:
+    known, unknown = valkey.database(), valkey.database()
+    client = client_of(known)
+    client.xadd(TICKS, tick(), id=f"{PAST}-0")
+    assert len(taken(known)) == 1
+    client.xadd(TICKS, tick(), id=f"{PAST + 1}-0")
+    client.config_set("maxmemory", "1")
+    try:
+        assert len(taken(known)) == 2
+        with pytest.raises(TradetapeError, match="is full") as full:
+            quantum.fingerprint(unknown)
+        assert "maxmemory" in full.value.hint
+        with pytest.raises(TradetapeError, match="is full"):
+            opened(known, source_id="another")
+    finally:
+        client.config_set("maxmemory", "0")
 
 
 @pytest.mark.req("S4-01", "P-08")
@@ -380,6 +478,27 @@ def test_a_database_that_was_emptied_is_another_source(valkey: Valkey) -> None:
         source.poll(10)
     source.close()
     assert quantum.fingerprint(url) != before
+
+
+@pytest.mark.req("S4-10")
+def test_a_database_emptied_under_way_is_told_also_where_more_came_than_there_was(valkey: Valkey) -> None:
+    url = valkey.database()
+    client = client_of(url)
+    client.xadd(TICKS, tick())
+    source = opened(url, source_id="given")
+    drain(source)
+    saved = through(source.state())
+    client.xadd(TICKS, tick())
+    client.flushdb()
+    for _ in range(5):
+        client.xadd(TICKS, tick())
+    with pytest.raises(TradetapeError, match="emptied or replaced"):
+        drain(source)
+    source.close()
+    events = taken(url, saved, source_id="given")
+    (gap,) = gaps(events, "removed")
+    assert (gap["stream"], gap["count"]) == (TICKS, None)
+    assert positions(events) == entries_in_order(url)
 
 
 @pytest.mark.req("S4-01", "P-06")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import random
+import signal
 import threading
 from collections.abc import Iterator
 from decimal import Decimal
@@ -17,8 +19,10 @@ from tests.producers.turtle_rows import RUN, drain, insert, origin, row, sequenc
 from tests.stores import Postgres
 from tests.support import eventually
 
+from tradetape.producers.connectors.turtle import connection as turtle_connection
 from tradetape.producers.connectors.turtle import source as turtle
 from tradetape.producers.connectors.turtle.source import LATE, STREAM, TurtleSource
+from tradetape.producers.connectors.turtle.state import ANCHORS
 from tradetape.producers.connectors.turtle.store import ORDINAL_BITS, WRAP, Span, Store
 from tradetape.schemas.errors import TradetapeError
 
@@ -212,6 +216,34 @@ def test_a_batch_that_was_not_saved_comes_again_the_same(url: str, clock: Clock)
     assert sequences(first + again) == list(range(1, 12))
 
 
+@pytest.mark.parametrize("deleted", [2, 5, 6, 10])
+@pytest.mark.parametrize("late", [False, True])
+def test_a_row_deleted_from_a_transaction_that_is_half_taken_loses_no_other(
+    url: str, clock: Clock, deleted: int, late: bool
+) -> None:
+    source = TurtleSource(url, origin(), None, clock=clock)
+    write(url, checked(100))
+    drain(source)
+    runs = (RUN, "0b0f3a52-0000-4000-8000-00000000ffff")
+    time = "2020-01-01T00:00:00+00:00" if late else "2026-02-12T14:31:00+00:00"
+    write(url, *(checked(n, timestamp=time, run_id=runs[n > 5]) for n in range(1, 11)))
+    clock.rest()
+    taken = list(source.poll(5))
+    saved = json.loads(json.dumps(source.state()))
+    source.close()
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("DELETE FROM events WHERE sequence = %s", [deleted])
+    clock.rest()
+    source = TurtleSource(url, origin(), saved, clock=clock)
+    taken += drain(source, 2)
+    clock.rest()
+    assert drain(source) == []
+    source.close()
+    assert sequences(taken) == [n for n in range(1, 11) if n <= 5 or n != deleted]
+    assert positions(taken) == sorted(set(positions(taken)))
+    assert {event["source_stream"] for event in taken} == {LATE if late else STREAM}
+
+
 def test_rows_in_old_pages_come_as_fast_as_others(source: TurtleSource, url: str) -> None:
     """A vacuum offers the room in old pages to new rows: a reader by place would pass them by."""
     write(url, *(checked(sequence, context={"note": "x" * 2500}) for sequence in range(1, 30)))
@@ -367,14 +399,85 @@ def test_a_table_written_anew_is_not_taken_in_twice(url: str, clock: Clock) -> N
     source.close()
 
 
-def test_a_table_that_was_emptied_goes_on(source: TurtleSource, url: str, clock: Clock) -> None:
+@pytest.mark.parametrize("statement", ["TRUNCATE events", "DELETE FROM events"])
+def test_a_table_that_was_emptied_goes_on(source: TurtleSource, url: str, clock: Clock, statement: str) -> None:
     write(url, checked(1))
     drain(source)
     with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute("TRUNCATE events")
+        connection.execute(statement.encode())
     write(url, checked(2))
     clock.rest()
     assert sequences(drain(source)) == [2]
+
+
+def test_a_table_written_anew_is_found_also_where_its_last_rows_are_gone(
+    source: TurtleSource, url: str, clock: Clock
+) -> None:
+    write(url, *(checked(n) for n in range(1, 5)))
+    drain(source)
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("DELETE FROM events WHERE sequence > 2")
+        connection.execute("ALTER TABLE events ALTER COLUMN sequence TYPE BIGINT")
+    clock.rest()
+    with pytest.raises(TradetapeError, match=r"written anew.*source id of its own"):
+        source.poll(10)
+
+
+@pytest.mark.parametrize("same_ids", [False, True])
+def test_another_table_under_a_known_source_id_is_refused(postgres: Postgres, url: str, same_ids: bool) -> None:
+    write(url, *(checked(n if same_ids else n + 50) for n in (1, 2, 3)))
+    first = table(postgres.database())
+    write(first, *(checked(n) for n in range(1, 6)))
+    source = TurtleSource(first, origin(), None)
+    assert len(drain(source)) == 5
+    saved = source.state()
+    source.close()
+    source = TurtleSource(url, origin(), saved)
+    with pytest.raises(TradetapeError, match="written anew" if same_ids else "none of the rows taken last"):
+        source.poll(10)
+    source.close()
+
+
+def test_another_table_is_begun_anew_where_nothing_was_taken_yet(postgres: Postgres, url: str) -> None:
+    write(url, checked(1))
+    source = TurtleSource(table(postgres.database()), origin(), None)
+    assert drain(source) == []
+    saved = source.state()
+    assert saved["horizon"]
+    source.close()
+    source = TurtleSource(url, origin(), saved)
+    assert sequences(drain(source)) == [1]
+    source.close()
+
+
+def test_a_table_put_back_in_time_whose_server_went_on_is_refused(source: TurtleSource, url: str, clock: Clock) -> None:
+    write(url, *(checked(n) for n in range(1, ANCHORS + 9)))
+    drain(source)
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("DELETE FROM events WHERE sequence > 8")  # what a restored server no longer has
+    write(url, checked(200))
+    clock.rest()
+    with pytest.raises(TradetapeError, match="was put back"):
+        source.poll(10)
+
+
+def test_a_bot_that_deletes_and_updates_some_of_its_rows_is_not_disturbed(
+    source: TurtleSource, url: str, clock: Clock
+) -> None:
+    write(url, *(checked(n) for n in range(1, ANCHORS + 9)))
+    drain(source)
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("DELETE FROM events WHERE sequence < %s", [ANCHORS + 7])
+        clock.rest()
+        assert drain(source) == []
+        connection.execute("DELETE FROM events WHERE sequence = %s", [ANCHORS + 7])
+        connection.execute("UPDATE events SET outcome_reason = 'again'")
+    clock.rest()
+    (updated,) = drain(source)
+    assert updated["sequence"] == ANCHORS + 8
+    write(url, checked(1))
+    clock.rest()
+    assert sequences(drain(source)) == [1]
 
 
 def test_a_database_put_back_in_time_is_refused(url: str) -> None:
@@ -476,6 +579,66 @@ def test_a_connection_that_is_cut_is_said_and_the_source_opens_again(url: str) -
     source = TurtleSource(url, origin(), saved)
     assert sequences(first + drain(source)) == [1, 2, 3, 4, 5]
     source.close()
+
+
+def test_a_server_that_hangs_is_an_error_and_the_source_opens_again(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(turtle_connection, "SILENT_SECONDS", 1.0)
+    write(url, *(checked(n) for n in range(1, 6)))
+    source = TurtleSource(url, origin(), None)
+    first = list(source.poll(2))
+    saved = source.state()
+    with psycopg.connect(url, autocommit=True) as connection:
+        found = connection.execute(
+            "SELECT pid FROM pg_stat_activity WHERE application_name = 'tradetape' AND datname = current_database()"
+        ).fetchone()
+        assert found is not None
+        os.kill(found[0], signal.SIGSTOP)
+        try:
+            with pytest.raises(TradetapeError, match="does not answer") as hangs:
+                source.poll(2)
+            source.close()
+        finally:
+            os.kill(found[0], signal.SIGCONT)
+    assert "goes on where it stopped" in hangs.value.hint
+    source = TurtleSource(url, origin(), saved)
+    assert sequences(first + drain(source)) == [1, 2, 3, 4, 5]
+    source.close()
+
+
+@pytest.mark.parametrize("slow", ["FETCH", "row_to_json"])
+def test_a_look_may_be_silent_for_longer_than_the_reading_of_a_row(
+    url: str, monkeypatch: pytest.MonkeyPatch, slow: str
+) -> None:
+    """A row security rule that takes its time stands for a big table, and for a server that hangs."""
+    write(url, checked(1))
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(
+            "CREATE FUNCTION waits() RETURNS BOOLEAN LANGUAGE plpgsql AS $$ BEGIN IF current_query() LIKE "
+            f"'%{slow}%' THEN PERFORM pg_sleep(3); END IF; RETURN true; END $$".encode()
+        )
+        role = f"patient_{slow.lower()}"
+        connection.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'r'; GRANT SELECT ON events TO {role}".encode())
+        connection.execute("ALTER TABLE events ENABLE ROW LEVEL SECURITY")
+        connection.execute("CREATE POLICY p ON events USING (waits())")
+    monkeypatch.setattr(turtle_connection, "SILENT_SECONDS", 1.0)
+    source = TurtleSource(make_conninfo(url, user=role, password="r"), origin(), None)
+    if slow == "FETCH":
+        assert sequences(list(source.poll(10))) == [1]
+    else:
+        with pytest.raises(TradetapeError, match="does not answer"):
+            source.poll(10)
+    source.close()
+
+
+def test_the_connection_ends_with_a_machine_that_is_gone_and_a_statement_without_end(url: str) -> None:
+    connection = turtle_connection.connect(url)
+    set_for = connection.info.get_parameters()
+    assert {"keepalives_idle", "keepalives_interval", "keepalives_count"} <= set_for.keys()
+    assert set_for["tcp_user_timeout"] == "30000"
+    connection.close()
+    store = Store(url)
+    assert store._value("SHOW statement_timeout") == "10min"
+    store.close()
 
 
 def test_a_row_that_the_server_cannot_read_spoils_no_other(url: str) -> None:

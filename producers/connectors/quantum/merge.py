@@ -18,6 +18,9 @@ from tradetape.producers.adapters.quantum_entries import ZERO, EntryId, Fields, 
 
 Key = tuple[int, int, int]
 
+SIZE_UNSEEN = 64 * 1024
+"""Bytes that an entry is taken to have until one was seen: so the first read of a stream is a small one."""
+
 
 class Missing(NamedTuple):
     """``entries`` (None: unknown how many) that are known to have been between ``after`` and ``before``."""
@@ -56,14 +59,15 @@ class Item(NamedTuple):
 class Stream:
     """One stream: ``taken`` is what was let go, ``read`` what was read; what is between waits in ``items``.
 
-    ``more``: the last read did not reach its end. ``read_at_ms``: the server's time at the last read. ``rows``: entries
-    let go, from the beginning.
+    ``size``: bytes of one entry, about. ``more``: the last read did not reach its end. ``read_at_ms``: the server's
+    time at the last read. ``rows``: entries let go, from the beginning.
     """
 
     name: str
     taken: Cursor = field(default_factory=Cursor)
     read: Cursor = field(default_factory=Cursor)
     items: deque[Item] = field(default_factory=deque)
+    size: int = SIZE_UNSEEN
     more: bool = True
     read_at_ms: int = 0
     rows: int = 0

@@ -7,9 +7,10 @@ over, and the group is set back to hand it out again, in order. Without a checkp
 that is still there is read again; what is on record already is known again by its position.
 
 The connector writes to the bot's Redis: the key ``tradetape:source`` (once; it names the database), a consumer group in
-each stream (streams that are not there yet are made empty), and dead letters. Only one connector may read for a source:
-a second one is refused as long as the first is connected. A gap that was told in a batch that was never acknowledged
-may be told again in other bounds: each system_gap says between which entries it lies.
+each stream (streams that are not there yet are made empty), a key ``tradetape:generation:…`` for each stream that was
+made anew, and dead letters. Only one connector may read for a source: a second one is refused as long as the first is
+connected. A gap that was told in a batch that was never acknowledged may be told again in other bounds: each system_gap
+says between which entries it lies.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from tradetape.producers.connectors.quantum.letters import REDRIVE, Letter, bury
 from tradetape.producers.connectors.quantum.limits import LIMITS, SECOND, RateLimits
 from tradetape.producers.connectors.quantum.merge import Item, Stream, next_stream
 from tradetape.producers.connectors.quantum.store import Location, Store
-from tradetape.producers.connectors.quantum.streams import Streams
+from tradetape.producers.connectors.quantum.streams import BATCH_BYTES, Streams
 from tradetape.producers.connectors.source import Lag
 from tradetape.producers.events import Event
 from tradetape.schemas import crashpoints
@@ -45,7 +46,7 @@ LONGEST_WAIT_MS = 1000
 LOOK_EVERY = 30.0
 """Seconds between two looks for new streams."""
 COUNT = 500
-"""Entries of one stream in one read."""
+"""Entries of one stream in one read, at most."""
 
 _LOG = logging.getLogger("tradetape.connect")
 
@@ -116,28 +117,29 @@ class QuantumSource:
         self._failed = {letter.entry for letter in self._letters}
         self._acknowledged_next: dict[str, list[EntryId]] = {}
         self._events: list[Event] = []
+        self._held = 0
         store.refuse_others(sleep)
-        self._streams = Streams(store, self._group, state.get("streams", {}))
+        self._streams = Streams(store, self._group, state.get("streams", {}), was_named=state.get("named", ""))
         self._streams.unreadable.update(state.get("unreadable", {}))
         self._look()
         self._failed |= failed_before(store, self._group)
 
     def poll(self, limit: int) -> Sequence[Event]:
-        """The next events in the order of the entries' ids; see ``Source``. An entry that fails ends the batch early,
-        after 2.6 seconds of attempts.
+        """The next events in the order of the entries' ids; see ``Source``. A batch ends early at BATCH_BYTES of native
+        content, and at an entry that fails, after 2.6 seconds of attempts.
         """
         if self._clock() >= self._look_next:
             self._look()
         self._read(limit, at_end=True)
         crashpoints.reach("quantum.read")
         waited = 0
-        while len(self._events) < limit:
+        while len(self._events) < limit and self._held < BATCH_BYTES:
             streams = self._streams.by_name.values()
             stream = next_stream(streams, SETTLE_MS, anything=waited >= LONGEST_WAIT_MS)
             if stream is not None:
                 if not self._handle(stream) and self._events:
                     break
-            elif any(stream.more for stream in streams):
+            elif any(stream.more and not stream.items for stream in streams):
                 self._read(limit, at_end=False)
             elif self._events:
                 break
@@ -149,12 +151,15 @@ class QuantumSource:
             else:
                 break
         self._close_windows()
-        events, self._events = self._events, []
+        events, self._events, self._held = self._events, [], 0
         return events
 
     def state(self) -> dict[str, Any]:
-        """The place in each stream, open rate windows, counts, and dead letters that Redis does not have yet."""
+        """The database's name, the place in each stream, open rate windows, counts, and dead letters that Redis does
+        not have yet.
+        """
         return {
+            "named": self._streams.named,
             "streams": self._streams.saved(),
             "unreadable": self._streams.unreadable,
             "windows": self._limits.saved(),
@@ -301,6 +306,7 @@ class QuantumSource:
 
     def _emit(self, event: Event) -> None:
         self._events.append(event)
+        self._held += len(event["native"] or b"")
         name = event["event_type"]
         self._counts[name] = self._counts.get(name, 0) + 1
         self._latest = max(self._latest, event["ts_utc"])

@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 from uuid import uuid4
 
 import redis
 from redis.backoff import NoBackoff
-from redis.exceptions import AuthenticationError, RedisError, ResponseError
+from redis.exceptions import AuthenticationError, OutOfMemoryError, RedisError, ResponseError
 from redis.retry import Retry
 
 from tradetape.producers.adapters.quantum_entries import FLOW, ZERO, EntryId, Fields, is_stream_name
@@ -23,6 +23,9 @@ from tradetape.schemas.errors import TradetapeError
 
 SOURCE_KEY = "tradetape:source"
 """Names this database for ever: written once, by the first connector. A database without it is another source."""
+
+GENERATION_KEY = "tradetape:generation"
+"""Begins the keys that hold how often a group saw a stream made anew with lower ids: ``…:<stream>:<group>``."""
 
 CONSUMER = "tradetape"
 TIMEOUT = 5.0
@@ -92,16 +95,19 @@ def _bad_location(why: str) -> TradetapeError:
 
 
 class Store:
-    """An open database. Raises TradetapeError for everything that a person can put right."""
+    """An open database. Raises TradetapeError for everything that a person can put right.
+
+    ``client_name`` may hold anything: Redis sees it percent-encoded, as it takes no spaces and no other than ASCII.
+    """
 
     def __init__(self, location: Location, *, client_name: str = "") -> None:
         self.shown = location.shown
-        self._name = client_name
+        self._name = quote(client_name, safe=":")
         try:
             self._client: Any = redis.Redis.from_url(
                 location.url,
                 protocol=2,
-                client_name=client_name or None,
+                client_name=self._name or None,
                 socket_timeout=TIMEOUT,
                 socket_connect_timeout=TIMEOUT,
                 retry=Retry(NoBackoff(), 0),
@@ -121,11 +127,16 @@ class Store:
             yield self._client
         except AuthenticationError as error:
             raise TradetapeError(f"Redis at {self.shown} refuses the password", hint=_START_HINT) from error
+        except OutOfMemoryError as error:
+            raise TradetapeError(
+                f"Redis at {self.shown} is full (maxmemory is reached), and refuses to write",
+                hint="raise its maxmemory, or trim the bot's streams; nothing is lost, the connector goes on then",
+            ) from error
         except ResponseError as error:
             raise TradetapeError(
                 f"Redis at {self.shown} refuses a request ({error})",
                 hint="it must be Redis 7 or Valkey, no replica, and the user must be allowed XREADGROUP, XGROUP, XACK, "
-                "XINFO, XAUTOCLAIM, SCAN, CLIENT and SET",
+                "XINFO, XAUTOCLAIM, SCAN, CLIENT, GET and SET",
             ) from error
         except RedisError as error:
             raise self._away(error) from error
@@ -140,10 +151,21 @@ class Store:
     def source_id(self, *, make: bool, new_id: Callable[[], str] = lambda: str(uuid4())) -> str:
         """The name of this database, empty if it has none; ``make`` gives it one."""
         with self.asking() as client:
-            if make:
-                client.set(SOURCE_KEY, new_id(), nx=True)
             found = client.get(SOURCE_KEY)
+            if make and not found:
+                client.set(SOURCE_KEY, new_id(), nx=True)
+                found = client.get(SOURCE_KEY)
         return found.decode("utf-8", "backslashreplace") if found else ""
+
+    def generation(self, stream: str, group: str) -> int:
+        """How often ``group`` saw the stream made anew, as ``keep_generation`` wrote it; 0 where it did not."""
+        with self.asking() as client:
+            return int(client.get(f"{GENERATION_KEY}:{stream}:{group}") or 0)
+
+    def keep_generation(self, stream: str, group: str, generation: int) -> None:
+        """Write it down beside the database's name, for a connector that lost its checkpoint."""
+        with self.asking() as client:
+            client.set(f"{GENERATION_KEY}:{stream}:{group}", generation)
 
     def refuse_others(self, wait: Callable[[float], object]) -> None:
         """Raise TradetapeError where another connection has our name: two readers would take entries from each other,
@@ -196,12 +218,22 @@ class Store:
             try:
                 client.execute_command("XGROUP CREATE", stream, group, str(after), "MKSTREAM")
             except ResponseError as error:
-                if str(error).startswith("BUSYGROUP"):
+                if str(error).startswith("BUSYGROUP") or self._is_full_but_has(client, stream, group, error):
                     return False, ""
                 if _is_other_type(error):
                     return False, "the key holds no stream"
                 raise
         return True, ""
+
+    def _is_full_but_has(self, client: Any, stream: str, group: str, error: ResponseError) -> bool:
+        """Whether a full server refused to make a group that is there: it refuses before it looks."""
+        if not isinstance(error, OutOfMemoryError):
+            return False
+        try:
+            groups = client.xinfo_groups(stream)
+        except ResponseError:
+            return False
+        return group.encode() in [each["name"] for each in groups]
 
     def rewind(self, stream: str, group: str, after: EntryId) -> None:
         """Take over everything that was handed out and not acknowledged, by us or by a consumer that died, acknowledge
@@ -221,19 +253,19 @@ class Store:
                     break
             client.execute_command("XGROUP SETID", stream, group, str(after))
 
-    def read(self, streams: Sequence[str], group: str, count: int) -> dict[str, Read]:
-        """The next entries of ``streams``, up to ``count`` of each, at one moment of the server."""
+    def read(self, counts: Mapping[str, int], group: str) -> dict[str, Read]:
+        """The next entries of each stream, up to its count in ``counts``, at one moment of the server."""
         with self.asking() as client:
             pipeline = client.pipeline(transaction=True)
             pipeline.time()
-            for stream in streams:
+            for stream, count in counts.items():
                 pipeline.execute_command("XINFO STREAM", stream)
                 pipeline.execute_command("XREADGROUP", "GROUP", group, CONSUMER, "COUNT", count, "STREAMS", stream, ">")
             seconds, micros, *_ = (answers := pipeline.execute(raise_on_error=False))[0]
             at_ms = seconds * 1000 + micros // 1000
             return {
                 stream: _read(at_ms, answers[2 * index + 1], answers[2 * index + 2])
-                for index, stream in enumerate(streams)
+                for index, stream in enumerate(counts)
             }
 
     def acknowledge(self, group: str, taken: Mapping[str, Sequence[EntryId]]) -> None:

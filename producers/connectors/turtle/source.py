@@ -10,18 +10,30 @@ through the whole table finds what the bot wrote with an older timestamp, in a s
 because its positions lie behind. Both rest in proportion to what they cost.
 
 A row that is updated comes again as a new one, and its (run_id, sequence) as a repeated number.
+
+A checkpoint is trusted as long as the table bears it out: of the rows taken last (``state.ANCHORS``) one at least must
+be there as it was. Where all of them are gone or were written anew, the table is another one, or was put back or
+written anew, and what else it has may be on record or not: that is an error, and nothing is taken. Two cases are none,
+as a look takes all that they leave: these rows were updated in place, or this very table was emptied. A checkpoint by
+which nothing was taken yet counts for its own table only.
+
+Two limits are left. What was written with an older timestamp and not swept yet is not taken in if the checkpoint is
+lost just then: all rows come in the first stream after that, where its position lies behind. And where a row is deleted
+out of a transaction that is taken in part, after a batch that was sent and not saved, the numbers behind it shift, and
+the row that follows that batch comes under a number that is on record.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from time import monotonic
 from typing import Any
 
 from tradetape.producers.adapters import turtle as adapter
 from tradetape.producers.adapters.origin import Origin
 from tradetape.producers.connectors.source import Lag
+from tradetape.producers.connectors.turtle.state import State, key
 from tradetape.producers.connectors.turtle.store import ORDINAL_BITS, WRAP, Row, Snapshot, Span, Store, Window
 from tradetape.producers.events import Event
 from tradetape.producers.unmapped import TYPE as UNMAPPED
@@ -56,36 +68,6 @@ def open_source(location: str, origin: Origin, saved: dict[str, Any] | None) -> 
     return TurtleSource(location, origin, saved)
 
 
-@dataclass(slots=True)
-class _State:
-    """What was taken in.
-
-    Of the transactions below ``horizon`` all rows not older than ``since``, of those below ``swept`` all rows; beyond
-    ``horizon`` those up to ``position``, beyond ``swept`` the older ones up to ``late``. ``oldest`` is the first
-    transaction of all, ``last_id`` the row at ``position``, ``ended`` the rows told by the last ``source_ended``.
-    Times are in microseconds.
-    """
-
-    horizon: int = 0
-    swept: int = 0
-    since: int | None = None
-    position: int = 0
-    late: int = 0
-    oldest: int | None = None
-    last_id: str | None = None
-    filenode: int = 0
-    latest: int = 0
-    ended: int = 0
-    rows: dict[str, int] = field(default_factory=dict)
-    events: dict[str, int] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, saved: dict[str, Any] | None) -> _State:
-        if saved is None or saved.get("adapter") != adapter.ADAPTER.name:
-            return cls()
-        return cls(**{known.name: saved[known.name] for known in fields(cls)})
-
-
 class TurtleSource:
     """The source; see ``Source``. ``clock`` tells seconds that never run backwards."""
 
@@ -95,8 +77,11 @@ class TurtleSource:
         self._location = location
         self._origin = origin
         self._clock = clock
-        self._state = _State.of(saved)
+        self._state = State.of(saved)
         self._store = Store(location)
+        self._table = self._store.fingerprint()
+        if not self._state.rows and self._state.table != self._table:
+            self._state = State()
         self._watch: Store | None = None
         self._window: Window | None = None
         self._taken_from: Snapshot | None = None
@@ -173,7 +158,8 @@ class TurtleSource:
             return True
         if began >= self._next_sweep and state.since is not None and state.swept < state.horizon:
             self._begin()
-            self._take(Span(state.swept, state.horizon, state.late, state.since, late=True))
+            late = Span(state.swept, state.horizon, state.late, state.since, late=True, behind=key(state.late_behind))
+            self._take(late)
             self._next_sweep = self._clock() + SWEEP_REST * (self._clock() - began)
             return True
         return False
@@ -185,9 +171,8 @@ class TurtleSource:
         if snapshot.horizon <= state.horizon:
             self._store.end()
             return False
-        self._take(
-            Span(max(state.horizon, state.position >> ORDINAL_BITS), snapshot.horizon, state.position, state.since)
-        )
+        low = max(state.horizon, state.position >> ORDINAL_BITS)
+        self._take(Span(low, snapshot.horizon, state.position, state.since, behind=key(state.behind)))
         return True
 
     def _begin(self) -> Snapshot:
@@ -206,11 +191,23 @@ class TurtleSource:
         hint = "give it a source id of its own: the whole table is then taken in as another source"
         if snapshot.next_xid < state.horizon:
             raise TradetapeError(f"{self.name} is older than what was taken from it: restored from a backup", hint=hint)
-        if state.filenode and snapshot.filenode != state.filenode and state.last_id is not None:
-            xid = self._store.transaction_of(state.last_id, snapshot.next_xid)
-            if xid is not None and xid != state.position >> ORDINAL_BITS:
+        if state.anchors:
+            there = self._store.transactions_of([row_id for row_id, _ in state.anchors], snapshot.next_xid)
+            if not any(row_id in there and (there[row_id] - xid) % WRAP == 0 for row_id, xid in state.anchors):
+                self._check_without(there, snapshot, hint)
+        state.table, state.filenode = self._table, snapshot.filenode
+
+    def _check_without(self, there: Mapping[str, int], snapshot: Snapshot, hint: str) -> None:
+        """Go on without the rows taken last, where ``there`` is what became of them; raises TradetapeError."""
+        state = self._state
+        is_same = bool(snapshot.filenode) and state.table == self._table
+        if there:
+            if not is_same or snapshot.filenode != state.filenode or min(there.values()) < state.horizon:
                 raise TradetapeError(f"the table in {self.name} was written anew, e.g. by ALTER TABLE", hint=hint)
-        state.filenode = snapshot.filenode
+        elif not is_same or self._store.has_before(state.horizon, snapshot.next_xid):
+            raise TradetapeError(
+                f"the table in {self.name} has none of the rows taken last: it is another, or was put back", hint=hint
+            )
 
     def _event(self, row: Row, *, late: bool) -> Event:
         state, problem = self._state, row.problem
@@ -221,11 +218,7 @@ class TurtleSource:
         if late and xid - WRAP >= state.oldest:
             problem = problem or REPEATED
         event = adapter.from_record(self._origin, row.content, position=row.position, stream=stream, problem=problem)
-        if late:
-            state.late = row.position
-        else:
-            state.position = row.position
-            state.last_id = event["native_event_id"] or event["event_id"]
+        state.took(row, late=late)
         state.latest = max(state.latest, event["ts_utc"])
         state.rows[stream] = state.rows.get(stream, 0) + 1
         if event["event_type"] != UNMAPPED:

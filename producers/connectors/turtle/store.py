@@ -9,7 +9,7 @@ no transaction id is used.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
@@ -20,6 +20,7 @@ from psycopg.abc import Buffer
 from psycopg.adapt import Loader
 from psycopg.conninfo import conninfo_to_dict
 
+from tradetape.producers.connectors.turtle.connection import SCAN_SECONDS, Silent, connect
 from tradetape.schemas import identity, times
 from tradetape.schemas.errors import TradetapeError
 
@@ -31,7 +32,6 @@ WRAP = 2**32
 ORDINAL_BITS = 24
 """Of a position; above them is the transaction: 2^39 transactions, each of up to 2^24 rows, fit a long."""
 
-CONNECT_SECONDS = 5
 LOCK_MS = 900
 KEYS = 5000
 """Places of rows fetched ahead."""
@@ -60,18 +60,38 @@ class Snapshot(NamedTuple):
     filenode: int
 
 
+class Key(NamedTuple):
+    """What orders the rows of a transaction, and names a row: as Postgres writes it, None for NULL."""
+
+    run_id: str | None
+    sequence: str | None
+    id: str | None
+
+
 class Row(NamedTuple):
     """One row: its position, and its columns as a JSON object. ``problem`` says why that is not all of them."""
 
     position: int
+    key: Key
     content: bytes
     problem: str
+
+
+class _Place(NamedTuple):
+    """Where a row is: its ctid, position, the bytes of its context, and its key."""
+
+    ctid: str
+    position: int
+    size: int
+    key: Key
 
 
 class Span(NamedTuple):
     """Which rows: those of the transactions from ``low`` up to, without, ``high``, after position ``after``.
 
     ``since`` (microseconds) bounds their timestamps from below; with ``late``, from above. None bounds none.
+    ``behind`` is the key of the row at ``after``: with it the rest of that transaction is numbered on from there,
+    whatever became of the rows before; without it all its rows must still be there.
     """
 
     low: int
@@ -79,6 +99,7 @@ class Span(NamedTuple):
     after: int
     since: int | None
     late: bool = False
+    behind: Key | None = None
 
 
 class _Raw(Loader):
@@ -95,13 +116,7 @@ class Store:
         self.name = describe(location)
         self._window: Window | None = None
         with self.told():
-            self._connection = psycopg.connect(
-                location,
-                autocommit=True,
-                connect_timeout=CONNECT_SECONDS,
-                client_encoding="utf8",
-                application_name="tradetape",
-            )
+            self._connection = connect(location)
         try:
             with self.told():
                 self._prepare()
@@ -114,7 +129,8 @@ class Store:
         connection.adapters.register_loader("json", _Raw)
         connection.execute(
             "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY; "
-            f"SET timezone = 'UTC'; SET lock_timeout = {LOCK_MS}; SET idle_in_transaction_session_timeout = 0"
+            f"SET timezone = 'UTC'; SET lock_timeout = {LOCK_MS}; SET idle_in_transaction_session_timeout = 0; "
+            f"SET statement_timeout = {int(SCAN_SECONDS * 1000)}"
         )
         found = connection.execute(
             "SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text, array_agg(a.attname::text) "
@@ -159,12 +175,18 @@ class Store:
         assert found is not None
         return Snapshot(found[0], found[1], times.to_micros(found[2]), found[3])
 
-    def transaction_of(self, event_id: str, next_xid: int) -> int | None:
-        """The transaction that wrote the row with this id, None where there is none."""
-        query = sql.SQL("SELECT {} FROM {} WHERE id = %s").format(_xid(next_xid), self._table)
+    def transactions_of(self, ids: Sequence[str], next_xid: int) -> dict[str, int]:
+        """The transactions that wrote the rows with these ids, those that are there."""
+        any_of = sql.SQL(", ").join([sql.Placeholder()] * len(ids))
+        query = sql.SQL("SELECT id::text, {} FROM {} WHERE id IN ({})").format(_xid(next_xid), self._table, any_of)
         with self.told():
-            found = self._connection.execute(query, [event_id]).fetchone()
-        return None if found is None else int(found[0])
+            return {row[0]: int(row[1]) for row in self._connection.execute(query, ids)}
+
+    def has_before(self, xid: int, next_xid: int) -> bool:
+        """Whether there is any row of a transaction before ``xid``."""
+        query = sql.SQL("SELECT EXISTS (SELECT FROM {} WHERE {} < {})").format(self._table, _xid(next_xid), xid)
+        with self.scanning():
+            return bool(self._value(query))
 
     def begin(self) -> None:
         """Hold one snapshot until ``end``."""
@@ -192,14 +214,12 @@ class Store:
         """How many rows ``span`` has."""
         rows, values = self._rows(span, next_xid)
         query = sql.SQL("SELECT count(*) FROM ({}) AS r WHERE xid >= %(low)s AND xid < %(high)s").format(rows)
-        with self.told():
-            found = self._connection.execute(query, values).fetchone()
-        assert found is not None
-        return int(found[0])
+        with self.scanning():
+            return int(self._value(query, values))
 
     def newest(self) -> int | None:
         """The latest timestamp of all rows in microseconds, None where there is none that a datetime can hold."""
-        with self.told():
+        with self.scanning():
             found = self._value(
                 sql.SQL("SELECT max(timestamp)::text FROM {} WHERE timestamp < 'infinity'").format(self._table)
             )
@@ -208,8 +228,8 @@ class Store:
         except ValueError:
             return None
 
-    def _value(self, query: Any) -> Any:
-        found = self._connection.execute(query).fetchone()
+    def _value(self, query: Any, values: Any = None) -> Any:
+        found = self._connection.execute(query, values).fetchone()
         return None if found is None else found[0]
 
     def _rows(self, span: Span, next_xid: int) -> tuple[sql.Composed, dict[str, Any]]:
@@ -224,12 +244,20 @@ class Store:
 
     def _keys(self, span: Span, next_xid: int) -> tuple[sql.Composed, dict[str, Any]]:
         rows, values = self._rows(span, next_xid)
+        left, (xid, taken) = sql.SQL("true"), (span.after >> ORDINAL_BITS, 0)
+        if span.behind is not None:
+            # A row with a NULL comes last, and compares as NULL.
+            left = sql.SQL("((run_id, sequence, id) > (%(run_id)s, %(sequence)s, %(id)s)) IS NOT FALSE")
+            taken = span.after % (1 << ORDINAL_BITS)
+            values |= span.behind._asdict()
         query = sql.SQL(
-            "SELECT ctid::text, position, size, count(*) OVER () FROM ("
-            "SELECT ctid, size, (xid << {}) + row_number() OVER (PARTITION BY xid ORDER BY run_id, sequence, id) "
-            "AS position FROM ({}) AS r WHERE xid >= %(low)s AND xid < %(high)s) AS k "
+            "SELECT ctid::text, position, size, run_id::text, sequence::text, id::text, count(*) OVER () FROM ("
+            "SELECT ctid, size, run_id, sequence, id, (xid << {bits}) "
+            "+ CASE WHEN xid = {xid} THEN {taken} ELSE 0 END "
+            "+ row_number() OVER (PARTITION BY xid ORDER BY run_id, sequence, id) AS position "
+            "FROM ({rows}) AS r WHERE xid >= %(low)s AND xid < %(high)s AND (xid <> {xid} OR {left})) AS k "
             "WHERE position > %(after)s ORDER BY position"
-        ).format(sql.Literal(ORDINAL_BITS), rows)
+        ).format(bits=ORDINAL_BITS, xid=xid, taken=taken, rows=rows, left=left)
         return query, values
 
     def read(self, ctids: list[str]) -> dict[str, tuple[bytes, str]]:
@@ -258,6 +286,12 @@ class Store:
                 return {ctids[0]: (b"", problem)}
 
     @contextmanager
+    def scanning(self) -> Iterator[None]:
+        """``told``, around what looks through the table and may take its time."""
+        with self.told(), self._connection.scanning():
+            yield
+
+    @contextmanager
     def told(self) -> Iterator[None]:
         """Postgres errors as errors for people."""
         try:
@@ -271,6 +305,8 @@ class Store:
             raise TradetapeError(
                 f"{self.name} does not let the role read ({_one_line(error)})", hint=f"GRANT SELECT ON {TABLE} to it"
             ) from error
+        except Silent as error:
+            raise TradetapeError(f"{self.name} does not answer ({error})", hint=_HINT) from error
         except psycopg.Error as error:
             raise TradetapeError(f"{self.name} cannot be read ({_one_line(error)})", hint=_HINT) from error
 
@@ -283,27 +319,26 @@ class Window:
         self.left = 0
         self._store = store
         self._cursor = cursor
-        self._keys: deque[tuple[str, int, int]] = deque()
+        self._places: deque[_Place] = deque()
         self._fetch()
 
     def take(self, limit: int) -> list[Row]:
         """The next rows, ``limit`` at most and few enough for memory; none where the span is at its end."""
-        if not self._keys:
+        if not self._places:
             self._fetch()
-        keys: list[tuple[str, int]] = []
+        places: list[_Place] = []
         measured = 0
-        while self._keys and len(keys) < limit and (not keys or measured + self._keys[0][2] <= BATCH_BYTES):
-            ctid, position, size = self._keys.popleft()
-            keys.append((ctid, position))
-            measured += size
-        found = self._store.read([ctid for ctid, _ in keys]) if keys else {}
-        self.left -= len(keys)
-        return [Row(position, *found[ctid]) for ctid, position in keys]
+        while self._places and len(places) < limit and (not places or measured + self._places[0].size <= BATCH_BYTES):
+            places.append(self._places.popleft())
+            measured += places[-1].size
+        found = self._store.read([place.ctid for place in places]) if places else {}
+        self.left -= len(places)
+        return [Row(place.position, place.key, *found[place.ctid]) for place in places]
 
     def _fetch(self) -> None:
-        with self._store.told():
-            for ctid, position, size, total in self._cursor.fetchmany(KEYS):
-                self._keys.append((ctid, position, size))
+        with self._store.scanning():
+            for ctid, position, size, run_id, sequence, row_id, total in self._cursor.fetchmany(KEYS):
+                self._places.append(_Place(ctid, position, size, Key(run_id, sequence, row_id)))
                 self.left = self.left or total
 
     def close(self) -> None:
