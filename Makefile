@@ -4,7 +4,7 @@ PYTHON := $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 READY := .venv/.ready
-PARALLEL := -n 2 --dist loadgroup
+PARALLEL := -n 2
 export TRADETAPE_HOME ?= $(CURDIR)/.tradetape
 
 .PHONY: demo up down test unit check bench requirements lock clean

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import HealthCheck, settings
 from tests.stores import postgres, valkey
+from xdist.scheduler import LoadScopeScheduling
 
 __all__ = ["postgres", "valkey"]
 
@@ -13,11 +16,14 @@ settings.register_profile("tradetape", deadline=None, suppress_health_check=[Hea
 settings.load_profile("tradetape")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that share servers stay together: a stack takes longer to start than most of them to run."""
-    for item in items:
-        folder = item.path.parent.name
-        if folder in ("integration", "crash"):
-            item.add_marker(pytest.mark.xdist_group(folder))
-        elif {"postgres", "valkey"} & set(getattr(item, "fixturenames", ())):
-            item.add_marker(pytest.mark.xdist_group("stores"))
+class ByServers(LoadScopeScheduling):
+    """Tests that share a stack stay in one process: it takes longer to start than most of them to run."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = nodeid.partition("::")[0]
+        return next((folder for folder in ("tests/integration/", "tests/crash/") if path.startswith(folder)), path)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByServers:
+    """How ``pytest -n`` shares the tests out."""
+    return ByServers(config, log)
