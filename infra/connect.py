@@ -16,9 +16,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple, Protocol, cast
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote
 
+from tradetape.infra import connect_address
+from tradetape.infra.connect_address import Address
 from tradetape.infra.files import try_lock
 from tradetape.producers.adapters.origin import Origin
 from tradetape.producers.checkpoints import Checkpoints
@@ -34,7 +37,6 @@ from tradetape.schemas.instruments import Instruments
 
 ENVIRONMENTS = ("live", "paper", "testnet", "backtest")
 
-_PASSWORD = re.compile(r"(password=)('(?:[^'\\]|\\.)*'|\S+)", re.IGNORECASE)
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
@@ -94,7 +96,7 @@ class SourceConfig:
 
     @property
     def instance_name(self) -> str:
-        """The bot: as configured, else the name of the file or database."""
+        """The bot: as configured, else the name of the file, the database or its host."""
         return self.instance or _name_of(self.location, KINDS[self.kind])
 
     @property
@@ -123,14 +125,7 @@ class SourceConfig:
 def connector(kind: str) -> Connector:
     """The connector of ``kind``. Raises TradetapeError where what it needs is not installed."""
     found = KINDS[kind]
-    try:
-        return cast(Connector, importlib.import_module(f"tradetape.producers.connectors.{found.module}"))
-    except ModuleNotFoundError as error:
-        if not found.extra or (error.name or "").startswith("tradetape"):
-            raise
-        raise TradetapeError(
-            f"{kind} needs {error.name}, which is not installed", hint=f"install tradetape[{found.extra}]"
-        ) from error
+    return cast(Connector, _imported(f"tradetape.producers.connectors.{found.module}", found))
 
 
 def jobs(home: Path, sources: Sequence[SourceConfig]) -> list[Job]:
@@ -194,13 +189,11 @@ def expand(location: str, environ: Mapping[str, str]) -> str:
 
 
 def without_password(location: str, kind: Kind) -> str:
-    """``location`` as it may be shown and stored."""
-    if kind.is_file:
-        return location
-    parts = urlsplit(location)
-    if parts.password is not None:
-        location = location.replace(f":{parts.netloc.rpartition('@')[0].partition(':')[2]}@", "@", 1)
-    return _PASSWORD.sub(r"\1…", location)
+    """``location`` as it may be shown and stored; empty where it is an address that cannot be read.
+
+    Raises TradetapeError where what ``kind`` needs is not installed.
+    """
+    return location if kind.is_file else _address(location, kind).shown
 
 
 def _repeated(names: Sequence[str]) -> list[str]:
@@ -210,8 +203,28 @@ def _repeated(names: Sequence[str]) -> list[str]:
 def _name_of(location: str, kind: Kind) -> str:
     if kind.is_file:
         return Path(location).stem
-    parts = urlsplit(location)
-    return unquote(parts.path.strip("/")) or parts.hostname or kind.producer
+    return _address(location, kind).name or kind.producer
+
+
+def _address(location: str, kind: Kind) -> Address:
+    if kind.extra == "redis":
+        return connect_address.redis(location)
+    psycopg = _imported("psycopg", kind)
+    try:
+        return connect_address.postgres(_imported("psycopg.conninfo", kind).conninfo_to_dict(location))
+    except psycopg.ProgrammingError:
+        return Address()
+
+
+def _imported(module: str, kind: Kind) -> ModuleType:
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if not kind.extra or (error.name or "").startswith("tradetape"):
+            raise
+        raise TradetapeError(
+            f"{kind.producer} needs {error.name}, which is not installed", hint=f"install tradetape[{kind.extra}]"
+        ) from error
 
 
 def _open(home: Path, config: SourceConfig, checkpoints: Checkpoints) -> Source:

@@ -1,6 +1,7 @@
 """A simulated fleet in its native stores: real Postgres, SQLite, JSON lines, Redis, and how to connect to them.
 
 <home>/fleet/catalyst · trend · hummingbot · envelope    files
+<home>/fleet/http                                         what the bots posted that have no store, and their spool
 <home>/fleet/postgres · valkey                            servers (``embedded/stores``)
 <home>/fleet/tradetape.toml                               the sources, for ``tradetape connect --config``
 <home>/fleet/ledger.json                                  what was injected, and the codes that must catch it
@@ -14,10 +15,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tradetape.infra import post, settings
 from tradetape.infra.connect import SourceConfig
 from tradetape.infra.embedded import stores
 from tradetape.infra.files import write_json
-from tradetape.producers.simulator import hummingbot, lines, trend
+from tradetape.producers.simulator import canonical, hummingbot, trend
+from tradetape.producers.simulator.canonical_defects import DEFECTS as CANONICAL_DEFECTS
 from tradetape.producers.simulator.catalyst import fleet as catalyst
 from tradetape.producers.simulator.ledger import Injected, Ledger
 from tradetape.producers.simulator.quantum import fleet as quantum
@@ -26,10 +29,9 @@ from tradetape.schemas.errors import TradetapeError
 
 YEAR_MS = 365 * 86_400_000
 """Turtle's steps are days: its bots begin a year before the others, so that none of its days lies ahead."""
-LINES_PER_STEP = 3
 ORDERS_PER_STEP = 2
-BAD_EVERY = 10
-"""Of the JSON lines one in this many is broken on purpose."""
+HTTP = "http"
+POSTED = "events posted to POST /v1/events"
 
 
 class Plan(NamedTuple):
@@ -57,14 +59,15 @@ class Fleet:
 
 
 def simulate(home: Path, plan: Plan, only: Collection[str] = ()) -> Fleet:
-    """Let a fleet trade into its stores below ``home``, or go on where they end; ``only`` names kinds.
+    """Let a fleet trade into its stores below ``home``, or go on where they end.
 
-    Raises TradetapeError for an unknown kind, and where a store does not start.
+    ``only`` names kinds; without it there are all, ``http`` if a stack runs that it can post to. Raises TradetapeError
+    for an unknown kind, and where a store or the gateway does not start.
     """
     unknown = set(only) - KINDS.keys()
     if unknown:
         raise TradetapeError(f"no kind of bot: {', '.join(sorted(unknown))}", hint=f"there are {', '.join(KINDS)}")
-    kinds = [kind for kind in KINDS if not only or kind in only]
+    kinds = [kind for kind in KINDS if kind in only or (not only and (kind != HTTP or _can_post(home)))]
     folder = home / "fleet"
     folder.mkdir(parents=True, exist_ok=True)
     servers = {name for kind in kinds for name in _SERVERS.get(kind, ())}
@@ -75,8 +78,9 @@ def simulate(home: Path, plan: Plan, only: Collection[str] = ()) -> Fleet:
         ledgers[kind], found = KINDS[kind](folder, addresses, plan)
         sources += found
     config = folder / "tradetape.toml"
-    config.write_text(_toml(sources), encoding="utf-8")
-    config.chmod(0o600)  # it names the stores' passwords
+    if sources:
+        config.write_text(_toml(sources), encoding="utf-8")
+        config.chmod(0o600)  # it names the stores' passwords
     fleet = Fleet(ledgers, sources, config)
     _remember(folder / "ledger.json", fleet)
     return fleet
@@ -109,13 +113,13 @@ def _trend(folder: Path, servers: Mapping[str, str], plan: Plan) -> Written:
 
 
 def _hummingbot(folder: Path, servers: Mapping[str, str], plan: Plan) -> Written:
-    orders = max(plan.steps * ORDERS_PER_STEP, len(hummingbot.DEFECTS))
+    orders = max(plan.steps * ORDERS_PER_STEP, len(hummingbot.CODES))
     ledger = hummingbot.simulate_hummingbot(
         folder / "hummingbot",
         bots=plan.bots,
         orders_per_bot=orders,
         seed=plan.seed,
-        defects=hummingbot.DEFECTS if plan.defects else (),
+        defects=hummingbot.CODES if plan.defects else (),
         start_ms=plan.start_ms,
     )
     return ledger, [SourceConfig("hummingbot", str(path), instance=path.stem) for path in ledger.files]
@@ -131,20 +135,41 @@ def _quantum(folder: Path, servers: Mapping[str, str], plan: Plan) -> Written:
 
 
 def _envelope(folder: Path, servers: Mapping[str, str], plan: Plan) -> Written:
-    path = folder / "envelope" / "events.jsonl"
-    path.parent.mkdir(exist_ok=True)
-    count = plan.steps * LINES_PER_STEP * plan.bots
-    before = sum(1 for _ in path.open("rb")) if path.exists() else 0
-    ledger = Ledger(files=[path])
-    bad = count // BAD_EVERY if plan.defects else 0
-    with path.open("ab") as file:
-        cases = lines.envelope_lines(plan.seed + before, count, bad=bad, instances=plan.bots, start_ms=plan.start_ms)
-        for number, case in enumerate(cases, before + 1):
-            file.write(case.line + b"\n")
-            if case.reason:
-                ledger.injected.append(Injected("malformed", "", f"line {number}", case.reason))
-    ledger.rows["line_bots"] = {"lines": before + count}
-    return ledger, [SourceConfig("envelope", str(path), instance="line_bots")]
+    ledger = canonical.simulate(folder / "envelope", **_arguments(plan, CANONICAL_DEFECTS))
+    return ledger, [SourceConfig("envelope", str(path), instance=path.stem) for path in ledger.files]
+
+
+def _http(folder: Path, servers: Mapping[str, str], plan: Plan) -> Written:
+    """Bots without a store post what they do; the file of each is its own record of that."""
+    journals = folder / HTTP
+    journals.mkdir(exist_ok=True)
+    arguments = _arguments(plan, CANONICAL_DEFECTS)
+    del arguments["bots"]
+    ledger = Ledger(files=[journals / f"http_bot_{number}.jsonl" for number in _numbers(plan)])
+    with post.gateway(folder.parent, journals / "spool") as address:
+        for number, path in enumerate(ledger.files, 1):
+            run = canonical.run(path, number, **arguments)
+            post.send(address, run.lines)
+            ledger.rows[path.stem] = {POSTED: canonical.append(path, run)}
+            ledger.injected += [_posted(defect) for defect in run.injected]
+        if not post.drained(address):
+            ledger.rows = {
+                name: {f"{POSTED}, some wait in the spool": rows[POSTED]} for name, rows in ledger.rows.items()
+            }
+    return ledger, []
+
+
+def _posted(defect: Injected) -> Injected:
+    """What came twice is a repeat: HTTP has no positions that tell one from a second record under its id."""
+    return defect._replace(expected="repeated") if defect.kind == "doubled" else defect
+
+
+def _can_post(home: Path) -> bool:
+    try:
+        settings.load(home, require=post.ADDRESSES)
+    except TradetapeError:
+        return False
+    return True
 
 
 KINDS: Mapping[str, Callable[[Path, Mapping[str, str], Plan], Written]] = {
@@ -154,6 +179,7 @@ KINDS: Mapping[str, Callable[[Path, Mapping[str, str], Plan], Written]] = {
     "hummingbot": _hummingbot,
     "envelope": _envelope,
     "quantum": _quantum,
+    HTTP: _http,
 }
 _SERVERS = {"turtle": (stores.POSTGRES,), "quantum": (stores.VALKEY,)}
 

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 BOTS = 2
 """Of each kind."""
 STEPS = 12
-POSTED = 60
-"""Events that a bot posts over HTTP."""
 STORE_SECONDS = 60.0
 WIDTH = 140
 """Columns of the report where no terminal says how wide it is."""
@@ -45,13 +43,13 @@ def demo(home: Path, seed: int) -> None:
     with StartView() as view:
         lifecycle.up(home, watch=view.update)
     found = settings.load(home)
-    _say("Simulated bots of five systems trade into their own stores; another one posts over HTTP")
+    _say("Simulated bots of five systems trade into their own stores; others post over HTTP")
     start_ms = int(time.time() * 1000) - HOUR_MS
     written = fleet.simulate(found.home, fleet.Plan(BOTS, STEPS, seed, start_ms))
     show(written)
     _say("Taking the native stores in")
     started = time.monotonic()
-    sent = _connect(found, written) + _post(found, seed, start_ms)
+    sent = _connect(found, written)
     took = time.monotonic() - started
     missing = completeness.wait_until_stored(Store(found.clickhouse_url), found.bootstrap_servers, STORE_SECONDS)
     visible = time.monotonic() - started
@@ -119,19 +117,6 @@ def _connect(found: Settings, written: Fleet) -> int:
         sent += result.sent
         click.echo(f"  {describe(result)}")
     return sent
-
-
-def _post(found: Settings, seed: int, start_ms: int) -> int:
-    """Start the gateway, post a batch of events to it, and stop it; returns how many it took."""
-    from tradetape.infra import post
-    from tradetape.producers.simulator.lines import envelope_lines
-
-    with post.gateway(found.home) as address:
-        cases = envelope_lines(seed + start_ms, POSTED, bad=POSTED // 10, instances=1, start_ms=start_ms)
-        taken = post.send(address, [case.line for case in cases])
-        drained = post.drained(address)
-    click.echo(f"  http: {taken:,} events posted to POST /v1/events" + ("" if drained else "; some wait in the spool"))
-    return taken
 
 
 def _report(found: Settings) -> None:

@@ -28,16 +28,19 @@ HOUR_MS = 3_600_000
 def simulate(kinds: tuple[str, ...], *, bots: int, steps: int, seed: int, defects: bool, home: Path) -> None:
     """Let simulated bots trade into their own stores below HOME/fleet: Postgres, SQLite, JSON lines, Redis.
 
-    KINDs are turtle, catalyst, trend, hummingbot, envelope and quantum; all of them by default. Run again, the bots
-    trade on. HOME/fleet/tradetape.toml then names the sources, and HOME/fleet/ledger.json every defect with the code
-    that must catch it. The servers run until `tradetape down`.
+    KINDs are turtle, catalyst, trend, hummingbot, envelope, quantum and http; all of them by default. The bots of kind
+    http have no store: they post to a gateway that runs for that moment, which takes a stack; by default they do if
+    one is up. Run again, the bots trade on. HOME/fleet/tradetape.toml then names the sources, and
+    HOME/fleet/ledger.json every defect with the code that must catch it. The servers run until `tradetape down`.
     """
     from tradetape.infra import fleet, settings
 
     resolved = settings.resolve_home(home)
     start_ms = int(time.time() * 1000) - HOUR_MS
-    show(fleet.simulate(resolved, fleet.Plan(bots, steps, seed, start_ms, defects), kinds))
-    click.echo(f"take it in with: tradetape connect --once --config {resolved / 'fleet' / 'tradetape.toml'}")
+    written = fleet.simulate(resolved, fleet.Plan(bots, steps, seed, start_ms, defects), kinds)
+    show(written)
+    if written.sources:
+        click.echo(f"take it in with: tradetape connect --once --config {written.config}")
 
 
 COMMANDS: tuple[click.Command, ...] = (simulate,)

@@ -52,9 +52,10 @@ def run(
     wait = wait or stop.wait
     reader = Reader(source, checkpoints, batch=batch)
     while not stop.is_set():
-        taken = reader.take(emitter)
+        taken = reader.poll()
         if not taken and not follow:
-            reader.take_end(emitter)
+            reader.poll_end()
+        reader.send(emitter)
         flush(emitter)
         reader.keep()
         if on_progress is not None:
@@ -75,7 +76,7 @@ def flush(emitter: Emits) -> None:
 
 
 class Reader:
-    """One open source: ``take`` what is new, then, once Kafka has it, ``keep`` the place.
+    """One open source: ``poll`` what is new, ``send`` it, then, once Kafka has it, ``keep`` the place.
 
     ``summary`` counts what was sent. Every method may raise TradetapeError; the reader is of no use then, and the
     checkpoint is where it was.
@@ -86,23 +87,34 @@ class Reader:
         self.summary = Summary(source.name, source.source_id)
         self._checkpoints = checkpoints
         self._batch = batch
+        self._polled: Sequence[Event] = ()
         self._saved = ""
         saved = checkpoints.load(source.source_id)
         if saved is not None:
             self._saved = _text(saved)
             self.summary.already_ingested = True
 
-    def take(self, emitter: Emits) -> int:
-        """Send the next events of the source; the number of them, 0 where nothing is new."""
-        polled = self.source.poll(self._batch)
+    def poll(self) -> int:
+        """Read the next events of the source; the number of them, 0 where nothing is new."""
+        self._polled = self.source.poll(self._batch)
         reach("connect.polled")
-        count = self._send(emitter, polled)
-        reach("connect.sent")
-        return count
+        return len(self._polled)
 
-    def take_end(self, emitter: Emits) -> int:
-        """Send the events that close the source."""
-        return self._send(emitter, self.source.ended())
+    def poll_end(self) -> None:
+        """Read the events that close the source."""
+        self._polled = self.source.ended()
+
+    def send(self, emitter: Emits) -> int:
+        """Send what was read; the number of events."""
+        polled, self._polled = self._polled, ()
+        for event in polled:
+            try:
+                self.summary.count(_send(emitter, event))
+            except TradetapeError as error:
+                raise KafkaFailed(error.message, hint=error.hint) from error
+            self.summary.already_ingested = False
+        reach("connect.sent")
+        return len(polled)
 
     def keep(self) -> None:
         """Save the place and let the source know. Only after Kafka acknowledged what was taken."""
@@ -114,15 +126,6 @@ class Reader:
             self._saved = text
         reach("connect.saved")
         self.source.acknowledge()
-
-    def _send(self, emitter: Emits, polled: Sequence[Event]) -> int:
-        for event in polled:
-            try:
-                self.summary.count(_send(emitter, event))
-            except TradetapeError as error:
-                raise KafkaFailed(error.message, hint=error.hint) from error
-            self.summary.already_ingested = False
-        return len(polled)
 
 
 def _send(emitter: Emits, event: Event) -> str:

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from tradetape.producers.checkpoints import Checkpoints
+from tradetape.producers.connectors.lanes import Lanes, Task, Work
 from tradetape.producers.connectors.runner import Reader
 from tradetape.producers.connectors.source import Lag, Source
 from tradetape.producers.connectors.summary import Summary
 from tradetape.schemas.errors import TradetapeError
 
 WAITING, FOLLOWING, AWAY, FAILED, ENDED = "waiting", "following", "away", "failed", "ended"
+POLLING, SENDING, KEEPING, ASKING, CLOSING = "poll", "send", "keep", "lag", "close"
 
 LONGEST_PAUSE = 30.0
 """Seconds between two attempts at a store or a Kafka that stays away."""
@@ -42,11 +44,16 @@ class Status:
 
 
 class Taken:
-    """A job while it is worked on. ``due`` is when to look next; ``taken`` the events of the round at hand."""
+    """A job while it is worked on. ``due`` is when to look next; ``taken`` the events of the round at hand.
 
-    def __init__(self, lane: int, job: Job) -> None:
-        self.lane = lane
+    ``work`` is the ``step`` that is done on its own thread, ``number``; None between two rounds, unless it overran.
+    """
+
+    def __init__(self, number: int, job: Job) -> None:
+        self.number = number
         self.job = job
+        self.work: Work | None = None
+        self.step = ""
         self.reader: Reader | None = None
         self.state = WAITING
         self.due = 0.0
@@ -63,6 +70,21 @@ class Taken:
         return self.state not in {FAILED, ENDED}
 
     @property
+    def is_busy(self) -> bool:
+        """Whether its thread is at work for it: nothing else may be done with it then."""
+        return self.work is not None and not self.work.ended
+
+    def begin(self, lanes: Lanes, step: str, task: Task) -> Work:
+        """Let its thread do ``task``, which is ``step``; what was at work there comes first, and is forgotten."""
+        self.step, self.work = step, lanes.begin(self.number, task)
+        return self.work
+
+    def settle(self) -> BaseException | None:
+        """Take note that its work ended: what it raised."""
+        work, self.work = self.work, None
+        return work.error if work is not None else None
+
+    @property
     def result(self) -> Summary | TradetapeError:
         """What it came to: the error it ended with, else what was sent."""
         return self.error if self.state == FAILED and self.error is not None else self.summary()
@@ -76,7 +98,8 @@ class Taken:
 
     def summary(self) -> Summary:
         """Everything that this process sent of it, by this reader and those before it."""
-        current = self.reader.summary if self.reader is not None else None
+        reader = self.reader  # read once: the thread of a source that overran may let go of it
+        current = reader.summary if reader is not None else None
         latest = current or self._past
         total = Summary(self.job.name, latest.source_id)
         for part in (self._past, current):

@@ -8,7 +8,7 @@ from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 from random import Random
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tradetape.producers.simulator.ledger import START_MS, Injected, Ledger
 
@@ -29,7 +29,23 @@ DEFECTS = (
     "out_of_order",
     "fill_before_created",
 )
-"""What can be injected; each is the code of the finding to expect (fill_before_created is noted, not opened)."""
+"""What the history of an order can show; each is the code of its finding (fill_before_created is noted, not opened)."""
+
+CODES: dict[str, tuple[str, str]] = {
+    **{kind: (kind, "") for kind in DEFECTS},
+    "malformed": ("unmapped", ""),
+    "clock_skewed": ("clock_ahead", ""),
+    "truncated_price": ("zero_price", ""),
+    "wrong_arithmetic": ("overfill", ""),
+    "silent": (
+        "",
+        "a database that no longer grows says nothing about its bot; a watchdog would have to look at the clock",
+    ),
+}
+"""Everything that can be injected: the code that must catch it, or why nothing can."""
+
+SKEW_MS = 60 * 365 * 86_400_000
+"""How far a skewed clock runs ahead."""
 
 DDL = """
 CREATE TABLE "Metadata" ("key" TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY ("key"));
@@ -67,22 +83,25 @@ def simulate_hummingbot(
     bots: int,
     orders_per_bot: int,
     seed: int,
-    defects: Mapping[str, int] | Iterable[str] = (),
+    defects: Mapping[str, Any] | Iterable[str] = (),
     start_ms: int = START_MS,
 ) -> Ledger:
     """Write one Hummingbot database per bot into ``folder`` (``sim_mm_1.sqlite``…), or go on with those there.
 
-    ``defects`` names what to inject, once per bot, or how often per bot. A bot's clock begins at ``start_ms``
-    (milliseconds since 1970), or after its last record where that is later. Raises ValueError for an unknown defect and
-    for more defects than orders.
+    ``defects`` names what to inject (of ``CODES``), once per bot, or how often per bot; a ``silent`` bot stops about in
+    the middle. A bot's clock begins at ``start_ms`` (milliseconds since 1970), or after its last record where that is
+    later. Raises ValueError for an unknown defect and for more defects than orders.
     """
-    wanted = dict(defects) if isinstance(defects, Mapping) else dict.fromkeys(defects, 1)
-    unknown = wanted.keys() - set(DEFECTS)
+    given = defects if isinstance(defects, Mapping) else dict.fromkeys(defects, 1)
+    wanted = {kind: count if isinstance(count, int) else 1 for kind, count in given.items()}
+    unknown = wanted.keys() - CODES.keys()
     if unknown:
-        raise ValueError(f"no such defect: {', '.join(sorted(unknown))}; known are {', '.join(DEFECTS)}")
-    kinds = [kind for kind in DEFECTS for _ in range(wanted.get(kind, 0))]
-    if len(kinds) > orders_per_bot:
-        raise ValueError(f"{len(kinds)} defects do not fit into {orders_per_bot} orders")
+        raise ValueError(f"no such defect: {', '.join(sorted(unknown))}; known are {', '.join(CODES)}")
+    is_silent = bool(wanted.pop("silent", 0))
+    kinds = [kind for kind in CODES for _ in range(wanted.get(kind, 0))]
+    if len(kinds) + is_silent > orders_per_bot:
+        raise ValueError(f"{len(kinds) + is_silent} defects do not fit into {orders_per_bot} orders")
+    orders = max(len(kinds), orders_per_bot // 2) if is_silent else orders_per_bot
     folder.mkdir(parents=True, exist_ok=True)
     ledger = Ledger()
     for number in range(1, bots + 1):
@@ -92,7 +111,9 @@ def simulate_hummingbot(
             if is_new:
                 connection.executescript(DDL)
             bot = _Bot(connection, number, seed, start_ms)
-            bot.trade(orders_per_bot, kinds, ledger)
+            bot.trade(orders, kinds, ledger)
+            if is_silent:
+                ledger.injected.append(Injected("silent", bot.instance, bot.instance, *CODES["silent"]))
             ledger.rows[bot.instance] = {
                 table: connection.execute(f'SELECT count(*) FROM "{table}"').fetchone()[0]
                 for table in ("Order", "OrderStatus", "TradeFill")
@@ -107,7 +128,8 @@ class _Bot:
     def __init__(self, connection: sqlite3.Connection, number: int, seed: int, start_ms: int) -> None:
         self._connection = connection
         self.instance = f"sim_mm_{number}"
-        done, last_ms = connection.execute('SELECT count(*), max(timestamp) FROM "OrderStatus"').fetchone()
+        own = f"max(timestamp) FILTER (WHERE timestamp < {start_ms + SKEW_MS // 2})"
+        done, last_ms = connection.execute(f'SELECT count(*), {own} FROM "OrderStatus"').fetchone()
         self._random = Random(f"{seed}:{number}:{done}")
         self._base, self._quote, price = PAIRS[(number - 1) % len(PAIRS)]
         self._market = MARKETS[(number - 1) % len(MARKETS)]
@@ -124,7 +146,7 @@ class _Bot:
             order_id = self._order(kind, buys=index % 2 == 0)
             self._clock += self._random.randint(1, TICK_MS)
             if kind is not None:
-                ledger.injected.append(Injected(kind, self.instance, order_id, kind))
+                ledger.injected.append(Injected(kind, self.instance, order_id, *CODES[kind]))
 
     def _order(self, kind: str | None, *, buys: bool) -> str:
         side = "Buy" if buys else "Sell"
@@ -142,14 +164,17 @@ class _Bot:
         for step in steps:
             moment += step.delay_ms
             statuses.append((order_id, moment, step.status))
-            self._clock = max(self._clock, moment)
+            if step.delay_ms < SKEW_MS:
+                self._clock = max(self._clock, moment)
         if kind != "fill_without_order":
             ending = (statuses[-1][2], statuses[-1][1], exchange_id, "NIL")
             self._insert("Order", order_id, *place, *assets, statuses[0][1], order_type, amount, 1, price, *ending)
+        said = side.upper()[:1] if kind == "malformed" else side.upper()
+        paid = 0 if kind == "truncated_price" else price
         for step, status in zip(steps, statuses, strict=True):
             self._connection.execute('INSERT INTO "OrderStatus" (order_id, timestamp, status) VALUES (?, ?, ?)', status)
             if step.amount:
-                what = (*place, *assets, status[1], order_id, side.upper(), order_type, price, step.amount, 1)
+                what = (*place, *assets, status[1], order_id, said, order_type, paid, step.amount, 1)
                 self._insert("TradeFill", *what, FEE, f"{self._random.getrandbits(96):024x}", "NIL")
         return order_id
 
@@ -186,6 +211,10 @@ class _Bot:
             "fill_after_terminal": lambda: [created, cancelled, self._fill(amount // 2)],
             "out_of_order": lambda: [created, _Step("OrderCancelled", -1 - self._pause())],
             "fill_before_created": lambda: [self._fill(amount), created, completed],
+            "malformed": lambda: [created, self._fill(amount // 2), cancelled],
+            "clock_skewed": lambda: [created, _Step("OrderCancelled", SKEW_MS)],
+            "truncated_price": lambda: [created, self._fill(amount), completed],
+            "wrong_arithmetic": lambda: [created, self._fill(amount), self._fill(amount // 10), completed],
         }
         return lives[kind]()
 

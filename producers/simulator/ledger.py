@@ -14,8 +14,8 @@ class Injected(NamedTuple):
     """One defect that was written.
 
     ``subject`` is the native id of the order, run or record it is in. ``expected`` is the code that must catch it: of a
-    finding (``processors.findings``) or of a rejection (``schemas.rules.REASONS``); empty where nothing can, and
-    ``why_not`` says why.
+    finding (``processors.findings``), of a rejection (``schemas.rules.REASONS``) or of a repeat
+    (``processors.repeats``); empty where nothing can, and ``why_not`` says why.
     """
 
     kind: str

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
+from itertools import cycle
 from random import Random
 from typing import Any, NamedTuple
 
@@ -23,23 +24,34 @@ def envelope_lines(seed: int, n: int, *, bad: int = 0, instances: int = 3, start
     """``n`` canonical JSON lines, ``bad`` of them broken, each in one way; the ways take turns."""
     random = Random(f"lines:{seed}")
     broken = set(random.sample(range(n), bad))
-    ways = list(_BREAKS.items())
+    ways = cycle(BREAKS)
     cases: list[LineCase] = []
     for index, event in zip(range(n), _good_events(random, instances, start_ms), strict=False):
         if index in broken:
-            reason, spoil = ways[sum(1 for case in cases if case.reason) % len(ways)]
-            spoilt = spoil(event)
-            cases.append(LineCase(spoilt if isinstance(spoilt, bytes) else json.dumps(spoilt).encode(), reason))
+            reason = next(ways)
+            cases.append(LineCase(broken_line(event, reason), reason))
         else:
             cases.append(LineCase(json.dumps(event).encode(), None))
     return cases
+
+
+def broken_line(event: Mapping[str, Any], reason: str) -> bytes:
+    """The line of a good ``event``, broken so that it is rejected with ``reason`` (of BREAKS); its id stays in it."""
+    spoilt = BREAKS[reason](dict(event))
+    return spoilt if isinstance(spoilt, bytes) else json.dumps(spoilt).encode()
+
+
+def new_id(random: Random) -> str:
+    """A UUID of version 4."""
+    text = f"{random.getrandbits(128):032x}"
+    return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-a{text[17:20]}-{text[20:]}"
 
 
 def _good_events(random: Random, instances: int, start_ms: int) -> Iterator[dict[str, Any]]:
     moment = start_ms * 1000
     while True:
         instance = f"line_bot_{random.randint(1, instances)}"
-        order_id, chain = f"c{random.getrandbits(64):016x}", _uuid(random)
+        order_id, chain = f"c{random.getrandbits(64):016x}", new_id(random)
         price, amount = Decimal(random.randint(10_000, 30_000)), Decimal(random.randint(1, 900)).scaleb(-3)
         created = {
             "client_order_id": order_id,
@@ -65,7 +77,7 @@ def _good_events(random: Random, instances: int, start_ms: int) -> Iterator[dict
         for event_type, payload in (("order_created", created), ending):
             moment += random.randint(1_000, 5_000_000)
             yield {
-                "event_id": chain if event_type == "order_created" else _uuid(random),
+                "event_id": chain if event_type == "order_created" else new_id(random),
                 "event_type": event_type,
                 "event_version": "v1",
                 "ts_utc": times.text(moment),
@@ -77,11 +89,6 @@ def _good_events(random: Random, instances: int, start_ms: int) -> Iterator[dict
                 "correlation_id": chain,
                 "payload": payload,
             }
-
-
-def _uuid(random: Random) -> str:
-    text = f"{random.getrandbits(128):032x}"
-    return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-a{text[17:20]}-{text[20:]}"
 
 
 def _without(name: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
@@ -98,7 +105,7 @@ def _created(**values: Any) -> Callable[[dict[str, Any]], dict[str, Any]]:
     return lambda event: {**event, "event_type": "order_created", "payload": {**payload, **values}}
 
 
-_BREAKS: dict[str, Callable[[dict[str, Any]], dict[str, Any] | bytes]] = {
+BREAKS: dict[str, Callable[[dict[str, Any]], dict[str, Any] | bytes]] = {
     "not_json": lambda event: json.dumps(event).encode()[:-9],
     "not_an_object": lambda event: json.dumps([event]).encode(),
     "missing_field": _without("producer"),
@@ -117,3 +124,4 @@ _BREAKS: dict[str, Callable[[dict[str, Any]], dict[str, Any] | bytes]] = {
     "number_out_of_range": _created(amount_base="1e30"),
     "text_invalid": _with(controller_id="\ud800"),
 }
+"""How a line can be broken, by the code of the rejection that must follow."""

@@ -104,19 +104,44 @@ class TestOrigin:
     @pytest.mark.parametrize(
         ("location", "shown", "bot"),
         [
-            ("postgresql://u:s3cr%40t@db:5432/turtle", "postgresql://u@db:5432/turtle", "turtle"),
-            ("postgresql://u@db/turtle?password=s3cr&sslmode=off", "postgresql://u@db/turtle?password=…", "turtle"),
-            ("host=db dbname=t password='s3 c' user=u", "host=db dbname=t password=… user=u", None),
+            ("postgresql://u:SEC%40RET@db:5432/turtle", "postgresql://u@db:5432/turtle", "turtle"),
+            ("postgresql://u@db/turtle?password=SECRET&sslmode=off", "postgresql://u@db/turtle", "turtle"),
+            ("postgresql://u@db/t%2Fa?sslpassword=SECRET", "postgresql://u@db/t%2Fa", "t/a"),
+            ("host=db dbname=t password=SECRET user=u", "postgresql://u@db/t", "t"),
+            ("host=db dbname=t password='SEC RET' user=u", "postgresql://u@db/t", "t"),
+            ("host=db password = 'SECRET' user=u@azure", "postgresql://u%40azure@db", "db"),
+            ("host=/run/pg hostaddr='' password=SECRET", "postgresql://%2Frun%2Fpg", "pg"),
+            ("postgresql://[::1]:5432,db2:5433/t", "postgresql://[::1]:5432,db2:5433/t", "t"),
+            ("postgresql://[::1]:5432/t", "postgresql://[::1]:5432/t", "t"),
             ("postgresql://db", "postgresql://db", "db"),
+            # What was not escaped is read as something else: nothing of it is shown.
+            ("postgresql://u:SEC/RET@h/db", "", "turtle"),
+            ("postgresql://u:12/SECRET@h/db", "", "turtle"),
+            ("postgres://u:SE@CRET@h/db", "", "turtle"),
+            ("password=SEC RET host=db", "", "turtle"),
+            ("SECRET", "", "turtle"),
         ],
     )
-    def test_a_password_is_not_recorded(self, location: str, shown: str, bot: str | None) -> None:
-        assert connect.without_password(location, KINDS["turtle"]) == shown
-        if bot is not None:
-            assert SourceConfig("turtle", location).instance_name == bot
+    def test_a_postgres_password_is_neither_recorded_nor_a_name(self, location: str, shown: str, bot: str) -> None:
+        source = SourceConfig("turtle", location)
+        assert (source.origin("s", {}).location, source.instance_name, source.label) == (shown, bot, bot)
 
-    def test_a_redis_password_is_not_recorded(self) -> None:
-        assert connect.without_password("redis://:s3cret@h:6379/0", KINDS["quantum"]) == "redis://@h:6379/0"
+    @pytest.mark.parametrize(
+        ("location", "shown", "bot"),
+        [
+            ("redis://:SECRET@h:6379/0", "redis://h:6379/0", "h"),
+            ("redis://u:SECRET@h", "redis://u@h", "h"),
+            ("rediss://h:6379/3?password=SECRET&rate_limit=a.b:20", "rediss://h:6379/3?rate_limit=a.b:20", "h-3"),
+            ("unix:///run/r.sock?db=2&password=SECRET", "unix:///run/r.sock?db=2", "r.sock-2"),
+            ("redis://:SEC/RET@h:6379/0", "", "quantum"),
+            ("redis://u:12/SECRET@h/0", "", "quantum"),
+            ("unix://u:12/SECRET@/run/r.sock", "", "quantum"),
+            ("SECRET", "", "quantum"),
+        ],
+    )
+    def test_a_redis_password_is_neither_recorded_nor_a_name(self, location: str, shown: str, bot: str) -> None:
+        source = SourceConfig("quantum", location)
+        assert (source.origin("s", {}).location, source.instance_name) == (shown, bot)
 
     def test_variables_of_the_environment_keep_secrets_out_of_files(self) -> None:
         assert connect.expand("redis://:${PW}@h/${DB}", {"PW": "x", "DB": "1"}) == "redis://:x@h/1"

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -30,31 +32,34 @@ def checkpoints(tmp_path: Path) -> Checkpoints:
     return Checkpoints(tmp_path / "checkpoints")
 
 
-def test_all_are_taken_in_over_one_emitter_by_few_threads(tmp_path: Path, checkpoints: Checkpoints) -> None:
+def test_all_are_taken_in_over_one_emitter_few_at_a_time(tmp_path: Path, checkpoints: Checkpoints) -> None:
     paths = [table(tmp_path / f"s{number:02}.db", number) for number in range(50)]
     emitter = Listed()
-    started = threading.active_count()
-    most = 0
+    lock, polling, most = threading.Lock(), 0, 0
 
-    class Watched(Listed):
-        def flush(self, timeout: float = 60.0) -> None:
-            nonlocal most
-            most = max(most, threading.active_count())
-            emitter.events += self.events
-            self.events = []
+    class Watched(Table):
+        def poll(self, limit: int) -> Sequence[Event]:
+            nonlocal polling, most
+            with lock:
+                polling += 1
+                most = max(most, polling)
+            time.sleep(0.001)
+            with lock:
+                polling -= 1
+            return super().poll(limit)
 
     results = run_many(
-        [job(path) for path in paths],
-        lambda: connected(Watched(), checkpoints),
+        [Job(path.stem, partial(lambda at, kept: Watched(at, kept.load(at.stem)), path)) for path in paths],
+        lambda: connected(emitter, checkpoints),
         follow=False,
         stop=threading.Event(),
-        threads=3,
+        pace=Pace(round=3),
     )
-    assert most == started + 3
+    assert 1 < most <= 3
     for number, (path, result) in enumerate(zip(paths, results, strict=True)):
         assert isinstance(result, Summary)
         assert result.sent == (number + 1 if number else 0)
-        assert positions(emitter.events, path.stem) == list(range(1, number + 1))
+        assert positions(emitter.acknowledged, path.stem) == list(range(1, number + 1))
 
 
 def test_one_that_cannot_be_read_does_not_stop_the_others(tmp_path: Path, checkpoints: Checkpoints) -> None:
@@ -103,7 +108,7 @@ def test_one_store_is_not_read_twice(tmp_path: Path, checkpoints: Checkpoints) -
         lambda: connected(emitter, checkpoints),
         follow=False,
         stop=threading.Event(),
-        threads=1,
+        pace=Pace(round=1),
     )
     assert isinstance(results[0], Summary)
     assert isinstance(results[1], TradetapeError)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gzip
 import json
+import random
 from decimal import Decimal
+from time import process_time
 from typing import Any
 
 import pytest
@@ -13,7 +15,7 @@ from hypothesis import strategies as st
 
 from tradetape.producers.gateway import body
 from tradetape.producers.gateway.body import Item, Malformed, TooMuch, split, split_lines
-from tradetape.producers.gateway.inflate import STEP, NotGzip, TooLarge, inflate
+from tradetape.producers.gateway.inflate import FED, MEMBERS, STEP, NotGzip, TooLarge, inflate
 
 SPACE = st.text(" \t\r\n", max_size=3)
 NUMBERS = st.one_of(
@@ -181,3 +183,24 @@ def test_a_bomb_stops_at_the_bound() -> None:
 def test_what_is_not_gzip_is_refused(sent: bytes) -> None:
     with pytest.raises((NotGzip, TooLarge)):
         list(inflate(sent, largest=10))
+
+
+@pytest.mark.req("P-08")
+def test_members_are_bounded_and_cost_what_they_hold() -> None:
+    empty = gzip.compress(b"")
+    assert b"".join(inflate(empty * MEMBERS, largest=10)) == b""
+    before = process_time()
+    with pytest.raises(TooLarge, match=f"more than {MEMBERS} gzip members"):
+        list(inflate(empty * (8 * 2**20 // len(empty)), largest=32 * 2**20))
+    # Copying the rest of such a body for each of its members would take seconds.
+    assert process_time() - before < 0.5
+
+
+@pytest.mark.req("P-08")
+@pytest.mark.parametrize("size", [FED - 1, FED, FED + 1, 3 * FED])
+def test_members_of_any_size_come_out_whole_wherever_they_are_cut(size: int) -> None:
+    parts = [random.Random(number).randbytes(size) for number in range(3)]
+    sent = b"".join(gzip.compress(part, compresslevel=0) for part in parts)
+    assert b"".join(inflate(sent, largest=3 * size)) == b"".join(parts)
+    with pytest.raises(NotGzip, match="ends too early"):
+        list(inflate(sent[:-1], largest=3 * size))

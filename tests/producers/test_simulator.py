@@ -7,11 +7,14 @@ from pathlib import Path
 
 import pytest
 from tests.folding import fold, open_findings
+from tests.injected import missed, of_outputs
 from tests.producers.support import Listed, ask
 
 from tradetape.producers.checkpoints import Checkpoints
 from tradetape.producers.connectors.hummingbot import ingest as hummingbot
 from tradetape.producers.simulator import DEFECTS, envelope_lines, simulate_hummingbot
+from tradetape.producers.simulator.hummingbot import CODES, SKEW_MS
+from tradetape.producers.simulator.ledger import START_MS
 from tradetape.schemas import envelope_json
 
 RESOLVED = {"fill_before_created"}
@@ -44,6 +47,37 @@ def test_each_defect_shows_itself_and_nothing_else(kind: str, tmp_path: Path) ->
     ledger = simulate_hummingbot(tmp_path, bots=1, orders_per_bot=8, seed=1, defects=[kind])
     emitter = sent(ledger.files[0], tmp_path / "checkpoints")
     assert open_findings(fold(emitter.events)) == ({} if kind in RESOLVED else {kind: 1})
+
+
+@pytest.mark.req("P-04", "N-07")
+@pytest.mark.parametrize("kind", sorted(CODES.keys() - set(DEFECTS)))
+def test_each_other_defect_is_found_on_its_order_and_nothing_else_is(kind: str, tmp_path: Path) -> None:
+    ledger = simulate_hummingbot(tmp_path, bots=1, orders_per_bot=8, seed=1, defects=[kind])
+    found = of_outputs(fold(sent(ledger.files[0], tmp_path / "checkpoints").events))
+    code, why_not = CODES[kind]
+    assert bool(code) != bool(why_not)
+    assert {one.code for one in found} == ({code} if code else set())
+    assert [defect.kind for defect in ledger.injected] == [kind]
+    assert missed([defect._asdict() for defect in ledger.injected], found) == []
+
+
+def test_every_defect_is_found_on_its_own_order_and_a_bot_goes_on_after_them(tmp_path: Path) -> None:
+    ledgers = [
+        simulate_hummingbot(tmp_path, bots=2, orders_per_bot=len(CODES), seed=seed, defects=CODES) for seed in (1, 2)
+    ]
+    injected = [defect._asdict() for ledger in ledgers for defect in ledger.injected]
+    assert len(injected) == 2 * 2 * len(CODES)
+    for path in ledgers[0].files:
+        outputs = fold(sent(path, tmp_path / "checkpoints").events)
+        mine = [defect for defect in injected if defect["instance"] == path.stem]
+        assert missed(mine, of_outputs(outputs)) == []
+        ahead = ask(path, f"SELECT count(*) FROM OrderStatus WHERE timestamp > {START_MS + SKEW_MS // 2}")
+        assert ahead == [(2,)]  # only the skewed ones: the clock itself was not moved
+
+
+def test_a_silent_bot_stops_in_the_middle(tmp_path: Path) -> None:
+    ledger = simulate_hummingbot(tmp_path, bots=1, orders_per_bot=30, seed=1, defects=["silent"])
+    assert ledger.rows["sim_mm_1"]["Order"] == 15
 
 
 def test_a_clean_fleet_has_no_findings(tmp_path: Path) -> None:
