@@ -6,87 +6,26 @@ Costs about 30 s beside the stack that all crash tests share.
 from __future__ import annotations
 
 import json
-import os
 import random
-import signal
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
 import psycopg
 import pytest
-from tests.crash.pipeline import KILLED, Pipeline, random_moment
+from tests.crash.pipeline import Pipeline
+from tests.crash.reader import RUNNER_POINTS, SEEDS, Reader
 from tests.producers.turtle_rows import insert, row, table
 from tests.stores import Postgres
 from tests.support import eventually
 
-from tradetape.schemas.crashpoints import VARIABLE
-
 pytestmark = [pytest.mark.crash, pytest.mark.req("P-06", "S0-01", "S0-02")]
 
-SEEDS = 20
 WRITERS = 3
 BATCH = 7
 SOURCE = "turtle-crash"
-POINTS = (
-    "turtle.read",
-    "turtle.finished",
-    "connect.polled",
-    "connect.sent",
-    "connect.acknowledged",
-    "connect.saved",
-)
+POINTS = ("turtle.read", "turtle.finished", *RUNNER_POINTS)
 STORED_SECONDS = 60.0
-LONGEST = 0.2
-"""Seconds until a kill at a random moment."""
 OLD = "2020-01-01T00:00:00+00:00"
-
-READER = f"""
-import sys
-from pathlib import Path
-from tradetape.producers.adapters.origin import Origin
-from tradetape.producers.checkpoints import Checkpoints
-from tradetape.producers.connectors import runner
-from tradetape.producers.connectors.turtle import source as turtle
-from tradetape.producers.emitter import Emitter
-
-kafka, registry, location, folder, follow = sys.argv[1:]
-checkpoints = Checkpoints(Path(folder))
-origin = Origin("{SOURCE}", "turtle_crash", "ibkr", "turtle")
-with Emitter(kafka, registry) as emitter:
-    print("open", flush=True)
-    source = turtle.open_source(location, origin, checkpoints.load("{SOURCE}"))
-    runner.run(source, emitter, checkpoints, follow=bool(follow), batch={BATCH}, interval=0.01)
-"""
-
-
-def reader(pipeline: Pipeline, url: str, folder: Path, *, point: str = "", follow: bool) -> subprocess.Popen[str]:
-    env = {**pipeline.env, VARIABLE: point} if point else pipeline.env
-    kafka, registry = pipeline.env["TRADETAPE_BOOTSTRAP_SERVERS"], pipeline.env["TRADETAPE_REGISTRY_URL"]
-    arguments = [sys.executable, "-c", READER, kafka, registry, url, str(folder), "yes" if follow else ""]
-    return subprocess.Popen(arguments, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def kill_once(pipeline: Pipeline, url: str, folder: Path, seed: int) -> str:
-    """One reader that dies; returns where."""
-    rng = random.Random(seed)
-    point = (*POINTS, "")[seed % (len(POINTS) + 1)]
-    at = f"{point}:{rng.randint(1, 4)}" if point else ""
-    process = reader(pipeline, url, folder, point=at, follow=True)
-    try:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "open\n", process.communicate()[1]
-        if point:
-            process.wait(30)
-        else:
-            random_moment(rng, LONGEST)
-    finally:
-        if process.poll() is None:
-            os.kill(process.pid, signal.SIGKILL)
-        _, stderr = process.communicate()
-    assert process.returncode == KILLED, stderr
-    return point
 
 
 class Writer(threading.Thread):
@@ -121,20 +60,19 @@ def test_a_reader_killed_again_and_again_records_every_row_once(
     pipeline: Pipeline, postgres: Postgres, tmp_path: Path
 ) -> None:
     url = table(postgres.database())
+    reader = Reader(pipeline, "turtle.source", SOURCE, url, tmp_path, POINTS, batch=BATCH)
     stop = threading.Event()
     writers = [Writer(url, number, stop) for number in range(WRITERS)]
     for writer in writers:
         writer.start()
     try:
-        died = [kill_once(pipeline, url, tmp_path, seed) for seed in range(SEEDS)]
+        died = [reader.kill_once(seed) for seed in range(SEEDS)]
     finally:
         stop.set()
         for writer in writers:
             writer.join(30)
     for _ in range(2):  # the second finds what is new of old time in transactions that the first has just seen
-        last = reader(pipeline, url, tmp_path, follow=False)
-        _, stderr = last.communicate(timeout=60)
-        assert last.returncode == 0, stderr
+        reader.read_to_the_end()
     with psycopg.connect(url) as connection:
         query = "SELECT id::text, timestamp < '2021-01-01' FROM events"
         native = dict(connection.execute(query.encode()).fetchall())

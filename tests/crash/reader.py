@@ -1,0 +1,109 @@
+"""A connector in a process of its own that dies where it should, again and again.
+
+As a program it takes one source in: Kafka, registry, the module of the connector, the id of the source, its location,
+the folder of its checkpoints, its quote asset, records in a batch, and "follow" or nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+
+from tests.crash.pipeline import KILLED, Pipeline, random_moment
+
+from tradetape.producers.adapters.origin import Origin
+from tradetape.producers.checkpoints import Checkpoints
+from tradetape.producers.connectors import runner
+from tradetape.producers.emitter import Emitter
+from tradetape.schemas.crashpoints import VARIABLE
+from tradetape.schemas.instruments import Instruments
+
+SEEDS = 20
+BATCH = 15
+RUNNER_POINTS = ("connect.polled", "connect.sent", "connect.acknowledged", "connect.saved")
+LONGEST = 0.2
+"""Seconds until a kill at a random moment: a reader takes what is there in about as long."""
+
+END_SECONDS = 120.0
+
+_OPEN = "open\n"
+
+
+def origin(source_id: str, quote: str = "") -> Origin:
+    """Whose the records of ``source_id`` are, for the reader and for an undisturbed reading."""
+    return Origin(source_id, f"{source_id}-bot", "binance", source_id, instruments=Instruments(quote=quote))
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """How one source is read. ``module`` is below ``producers/connectors``, ``points`` are where it may die."""
+
+    pipeline: Pipeline
+    module: str
+    source_id: str
+    location: str
+    folder: Path
+    points: Sequence[str] = RUNNER_POINTS
+    quote: str = ""
+    batch: int = BATCH
+
+    def kill_once(self, seed: int) -> str:
+        """Follow the source until it dies; returns where: a point, or empty for a random moment."""
+        rng = random.Random(seed)
+        point = (*self.points, "")[seed % (len(self.points) + 1)]
+        process = self._start(point=f"{point}:{rng.randint(1, 3)}" if point else "", follow=True)
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == _OPEN, process.communicate()[1]
+            if point:
+                process.wait(END_SECONDS)
+            else:
+                random_moment(rng, LONGEST)
+        finally:
+            if process.poll() is None:
+                os.kill(process.pid, signal.SIGKILL)
+            _, stderr = process.communicate()
+        assert process.returncode == KILLED, stderr
+        return point
+
+    def read_to_the_end(self) -> None:
+        """Take in what is left, undisturbed."""
+        process = self._start(follow=False)
+        _, stderr = process.communicate(timeout=END_SECONDS)
+        assert process.returncode == 0, stderr
+
+    def ends(self) -> list[str]:
+        """The payloads of its ``source_ended`` events in the store."""
+        sql = (
+            f"SELECT payload FROM tradetape.events WHERE source_id = '{self.source_id}' "
+            "AND event_type = 'source_ended' ORDER BY raw_partition, raw_offset"
+        )
+        return [str(payload) for (payload,) in self.pipeline.store.query(sql)]
+
+    def _start(self, *, point: str = "", follow: bool) -> subprocess.Popen[str]:
+        env = {**self.pipeline.env, VARIABLE: point} if point else self.pipeline.env
+        kafka, registry = env["TRADETAPE_BOOTSTRAP_SERVERS"], env["TRADETAPE_REGISTRY_URL"]
+        source = (self.module, self.source_id, self.location, str(self.folder), self.quote, str(self.batch))
+        command = [sys.executable, "-m", "tests.crash.reader", kafka, registry, *source, "follow" if follow else ""]
+        return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def main() -> None:
+    kafka, registry, module, source_id, location, folder, quote, batch, follow = sys.argv[1:]
+    connector = import_module(f"tradetape.producers.connectors.{module}")
+    checkpoints = Checkpoints(Path(folder))
+    with Emitter(kafka, registry) as emitter:
+        print(_OPEN, end="", flush=True)
+        source = connector.open_source(location, origin(source_id, quote), checkpoints.load(source_id))
+        runner.run(source, emitter, checkpoints, follow=bool(follow), batch=int(batch), interval=0.01)
+
+
+if __name__ == "__main__":
+    main()
