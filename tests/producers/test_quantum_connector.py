@@ -528,12 +528,14 @@ def test_a_redis_that_goes_away_is_an_error_with_a_hint_and_nothing_is_lost(valk
 
 @pytest.mark.req("S4-01")
 @pytest.mark.parametrize(
-    "location", ["", "http://x/0", "redis://host:port/0", "redis://h/0?rate_limit=market.tick.price:x"]
+    "location",
+    ["", "http://x/0", "redis://host:port/0", "redis://h/0?rate_limit=market.tick.price:x", "redis://:se/cret@h:1"],
 )
 def test_a_location_that_is_none_is_refused(location: str) -> None:
     with pytest.raises(TradetapeError, match="no location") as refused:
         quantum.fingerprint(location)
     assert "redis://" in refused.value.hint
+    assert "cret" not in str(refused.value)
 
 
 @pytest.mark.req("S4-01")

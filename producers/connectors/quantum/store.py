@@ -72,8 +72,8 @@ class Location:
         try:
             parts = urlsplit(location)
             port = parts.port or 6379
-        except ValueError as error:
-            raise _bad_location(str(error)) from None
+        except ValueError:  # whose text may hold a part of a password
+            raise _bad_location("host or port cannot be read") from None
         if parts.scheme not in ("redis", "rediss", "unix"):
             raise _bad_location(f"{parts.scheme or 'no'} scheme")
         query = parse_qsl(parts.query)
