@@ -52,6 +52,8 @@ def check(config: SourceConfig) -> None:
         raise ValueError(f"kind: {_unknown(config.kind, list(KINDS))}")
     if not config.location:
         raise ValueError("location: is empty")
+    if "\0" in config.location:
+        raise ValueError("location: has a NUL character in it, which no file or address has")
     if config.environment and config.environment not in ENVIRONMENTS:
         raise ValueError(f"environment: {_unknown(config.environment, list(ENVIRONMENTS))}")
     if config.quote and not _ASSET.fullmatch(config.quote):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Generator, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any, BinaryIO, NamedTuple, Self
 
@@ -85,21 +85,37 @@ class Place:
     offset: int = 0
     line: int = 0
     last_start: int = 0
-    last_hash: str = ""
     open_line: bool = False
     fragment: str = ""
+    _hash: str = ""
+    _last: bytes | None = None
 
     @classmethod
     def of(cls, saved: dict[str, Any]) -> Self:
-        return cls(**{name: saved[name] for name in cls.__dataclass_fields__})
+        named = {name: saved[name] for name in ("offset", "line", "last_start", "open_line", "fragment")}
+        return cls(**named, _hash=saved["last_hash"])
 
     def saved(self) -> dict[str, Any]:
-        return asdict(self)
+        return {
+            "offset": self.offset,
+            "line": self.line,
+            "last_start": self.last_start,
+            "last_hash": self.last_hash,
+            "open_line": self.open_line,
+            "fragment": self.fragment,
+        }
+
+    @property
+    def last_hash(self) -> str:
+        """The hash of the last line taken; made when it is asked for, as a batch has many last lines."""
+        if self._last is not None:
+            self._hash, self._last = digest(self._last), None
+        return self._hash
 
     def advance(self, line: Line, number: int) -> None:
         """``line`` is taken in as line ``number``."""
         self.offset, self.line, self.last_start, self.fragment = line.end, number, line.start, ""
-        self.last_hash = digest(line.content)
+        self._last = line.content
         self.open_line = not line.ended
 
 

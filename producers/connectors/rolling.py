@@ -9,7 +9,12 @@ was taken from them, not by name or inode:
 - copied and truncated: the copy goes on with the stream, the emptied file begins another;
 - shorter than its place, or without the line taken last: another stream, read from its beginning; what had been seen
   of the old one and not been read is told as ``Loss``;
-- written on after its successor began: read on, in its own stream.
+- written on after its successor began: read on, in its own stream;
+- a copy beside its original (the beginning of it, byte for byte, by both ends): not read.
+
+Files with one and the same first line (a header without a time) are numbered as they are found: ``#2``, ``#3``. That
+has a limit: a reader that lost its checkpoint numbers those that are left, oldest first. Where older ones are gone,
+their names pass to later files, and lines of those up to where the older ones were read pass for repeats.
 
 Compressed files are not read: a rotation has to leave the newest rotated file as it is (``delaycompress``).
 """
@@ -19,7 +24,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,6 +45,9 @@ from tradetape.schemas.errors import TradetapeError
 
 REMEMBERED = 64
 """Streams without a file that are remembered, for a file that comes back."""
+
+COMPARED = 64 * 1024
+"""Bytes at either end of a file by which a copy is told from a file that only begins alike."""
 
 BATCH_BYTES = 32 * 1024 * 1024
 """Bytes of lines that are held at once, about."""
@@ -118,25 +126,42 @@ Signature = tuple[tuple[str, int, int, int], ...]
 class RollingLog:
     """The files of the log that is written at ``path``; ``longest`` bytes of a line are kept.
 
-    ``state`` is what ``saved`` gave. ``losses`` collects what was found to be gone; its reader empties it.
+    ``state`` is what ``saved`` gave. With ``is_alone`` no other file belongs to the log, whatever its name. ``losses``
+    collects what was found to be gone; its reader empties it.
     """
 
-    def __init__(self, path: Path, *, longest: int, state: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self, path: Path, *, longest: int, state: dict[str, Any] | None = None, is_alone: bool = False
+    ) -> None:
         self.path = path
         self.losses: list[Loss] = []
         self._longest = longest
+        self._is_alone = is_alone
         self._streams = [Stream.of(saved) for saved in state["streams"]] if state else []
         self._fragment: str = state["fragment"] if state else ""
+        # Older states have no count: one that is above all that they may have given out.
+        self._numbered: int = state.get("numbered", len(self._streams) + REMEMBERED) if state else 1
+        self._copies: dict[int, int] = {}
+        self._live = ""
         self._read: Signature = ()
         self._unfinished: dict[int, tuple[int, int]] = {}
 
     def saved(self) -> dict[str, Any]:
         """What is taken in, as JSON."""
-        return {"streams": [stream.saved() for stream in self._streams], "fragment": self._fragment}
+        streams = [stream.saved() for stream in self._streams]
+        return {"streams": streams, "fragment": self._fragment, "numbered": self._numbered}
 
     def stream(self, name: str) -> Stream:
         """What is known of the stream ``name``."""
         return next(stream for stream in self._streams if stream.name == name)
+
+    def places(self) -> dict[str, int]:
+        """How many lines of each stream were taken in, blank ones too."""
+        return {stream.name: stream.place.line for stream in self._streams}
+
+    def live(self) -> str:
+        """The stream of the live file as it was read last; empty where it had no line."""
+        return self._live
 
     def exists(self) -> bool:
         """Whether there is any file of the log."""
@@ -174,7 +199,7 @@ class RollingLog:
                 if ending and files and files[-1].size and all(file is not files[-1] for file, _ in matched):
                     yield from self._first_fragment(files[-1])
         except OSError as error:
-            raise self._unreadable(error) from error
+            raise unreadable(self.path, error) from error
         self._unfinished = {inode: at for inode, at in self._unfinished.items() if inode in {s[1] for s in signature}}
         self._read = () if self._unfinished else signature
 
@@ -186,9 +211,36 @@ class RollingLog:
             yield LogLine(f"{self.path.name}:", Taken(line.content, 1, fragment=UNFINISHED))
 
     def waiting(self) -> int:
-        """Bytes in the files that were not taken in yet, by their sizes."""
-        taken = {stream.inode: stream.place.offset for stream in self._streams}
-        return sum(max(0, size - taken.get(inode, 0)) for _, inode, size, _ in self._signature())
+        """Bytes in the files that were not taken in yet, by their sizes; copies do not count."""
+        return sum(size - offset for _, offset, size in self._untaken())
+
+    def waiting_lines(self) -> int | None:
+        """Lines that were not taken in yet; None where they are more than BATCH_BYTES. Raises TradetapeError."""
+        untaken = list(self._untaken())
+        if sum(size - offset for _, offset, size in untaken) > BATCH_BYTES:
+            return None
+        count = 0
+        for name, offset, size in untaken:
+            try:
+                with (self.path.parent / name).open("rb") as file:
+                    file.seek(offset)
+                    count += file.read(size - offset).count(b"\n")
+            except FileNotFoundError:  # renamed since: the next look finds it
+                continue
+            except OSError as error:
+                raise unreadable(self.path, error) from error
+        return count
+
+    def size(self) -> int:
+        """Bytes in all files, read or not."""
+        return sum(size for _, _, size, _ in self._signature())
+
+    def _untaken(self) -> Iterator[tuple[str, int, int]]:
+        """Names of files that have more than was taken in, with the offset and the end of the rest."""
+        taken = {stream.inode: stream.place.offset for stream in self._streams} | self._copies
+        for name, inode, size, _ in self._signature():
+            if size > taken.get(inode, 0):
+                yield name, taken.get(inode, 0), size
 
     def newest_line(self, *, within: int = 65536) -> bytes | None:
         """The last whole line of the live file, if it is among its last ``within`` bytes."""
@@ -205,7 +257,7 @@ class RollingLog:
     def _signature(self) -> Signature:
         found = []
         try:
-            for path in files_of(self.path):
+            for path in [self.path] if self._is_alone else files_of(self.path):
                 try:
                     status = path.stat()
                 except FileNotFoundError:
@@ -214,8 +266,8 @@ class RollingLog:
                     raise TradetapeError(f"{path} is no file", hint="give the file that the bot writes")
                 if stat.S_ISREG(status.st_mode):
                     found.append((path.name, status.st_ino, status.st_size, status.st_mtime_ns))
-        except OSError as error:
-            raise self._unreadable(error) from error
+        except (OSError, ValueError) as error:
+            raise unreadable(self.path, error) from error
         return tuple(found)
 
     def _open(self, opened: ExitStack) -> tuple[list[_File], Signature]:
@@ -240,17 +292,36 @@ class RollingLog:
     def _match(self, files: Sequence[_File], *, ending: bool) -> list[tuple[_File, Stream]]:
         """Each file with its stream, oldest first; copies of what another file continues are left out."""
         taken: dict[str, _File] = {}
+        fresh: list[tuple[_File, str]] = []
+        alike: dict[str, list[_File]] = {}
+        self._copies = {}
         # The live file first: while it is copied, the copy is shorter, and must not pass for a changed file.
         for file in reversed(files):
-            stream = self._known(file, taken) or self._identified(file, taken, ending=ending)
+            stream = self._known(file, taken)
+            first = stream.first if stream is not None else self._first(file, ending=ending)
+            if first is None:
+                continue
+            stream = stream or self._continued(file, first, taken)
             if stream is not None:
-                stream.inode, stream.seen = file.inode, file.size
                 taken[stream.name] = file
+            elif any(_is_copy(file, other) for other in alike.get(first, ())):
+                self._copies[file.inode] = file.size
+                continue
+            else:
+                fresh.append((file, first))
+            alike.setdefault(first, []).append(file)
+        for file, first in reversed(fresh):
+            taken[self._begin(first).name] = file
+        for name, file in taken.items():
+            stream = self.stream(name)
+            stream.inode, stream.seen = file.inode, file.size
         self._forget(taken)
+        self._live = next((name for name, file in taken.items() if file.path == self.path), "")
         by_path = {file.path: self.stream(name) for name, file in taken.items()}
         return [(file, by_path[file.path]) for file in files if file.path in by_path]
 
     def _known(self, file: _File, taken: dict[str, _File]) -> Stream | None:
+        """The stream that was read in this very file, if it still is in it."""
         for stream in self._streams:
             if stream.inode == file.inode and stream.name not in taken and self._continues(file, stream):
                 line = None if stream.place.offset else first_line(file.stream, longest=self._longest)
@@ -258,20 +329,26 @@ class RollingLog:
                     return stream
         return None
 
-    def _identified(self, file: _File, taken: dict[str, _File], *, ending: bool) -> Stream | None:
-        """The stream of a file that its inode does not tell; None for one without a first line, or a copy."""
+    def _first(self, file: _File, *, ending: bool) -> str | None:
+        """What names the file: the hash of its first line, if that is whole."""
         line = first_line(file.stream, longest=self._longest)
         if line is None or not (line.ended or self._is_final(file, ending and is_json(line.content))):
             return None
-        first = digest(line.content)
-        named = [stream for stream in self._streams if stream.first == first]
-        if any(stream.name in taken for stream in named):
-            return None
-        for stream in named:
-            if self._continues(file, stream):
+        return digest(line.content)
+
+    def _continued(self, file: _File, first: str, taken: Iterable[str]) -> Stream | None:
+        """The stream that was read in a file of another name or inode, and goes on in this one."""
+        for stream in self._streams:
+            if stream.first == first and stream.name not in taken and self._continues(file, stream):
                 return stream
-        again = f"#{len(named) + 1}" if named else ""
-        self._streams.append(Stream(f"{self.path.name}:{first[:16]}{again}", first, is_again=bool(named)))
+        return None
+
+    def _begin(self, first: str) -> Stream:
+        """A new stream, with a name that no other had."""
+        is_again = any(stream.first == first for stream in self._streams)
+        self._numbered += is_again
+        number = f"#{self._numbered}" if is_again else ""
+        self._streams.append(Stream(f"{self.path.name}:{first[:16]}{number}", first, is_again=is_again))
         return self._streams[-1]
 
     def _continues(self, file: _File, stream: Stream) -> bool:
@@ -303,10 +380,37 @@ class RollingLog:
         self._unfinished[file.inode] = (offset, file.size)
         return before == (offset, file.size)
 
-    def _unreadable(self, error: OSError) -> TradetapeError:
-        if isinstance(error, FileNotFoundError | NotADirectoryError):
-            return TradetapeError(f"{self.path.parent} is no folder", hint="give the file that the bot writes")
-        return TradetapeError(f"{self.path} cannot be read ({error.strerror})", hint="check its permissions")
+
+def _is_copy(file: _File, original: _File) -> bool:
+    """Whether ``file`` is the beginning of ``original``, or all of it."""
+    if file.size > original.size:
+        return False
+    for offset in (0, max(0, file.size - COMPARED)):
+        parts = []
+        for stream in (file.stream, original.stream):
+            stream.seek(offset)
+            parts.append(stream.read(min(COMPARED, file.size)))
+        if parts[0] != parts[1]:
+            return False
+    return True
+
+
+def is_kind(path: Path, kind: Callable[[int], bool]) -> bool:
+    """Whether ``path`` is there and of that ``kind``, e.g. ``stat.S_ISDIR``. Raises TradetapeError."""
+    try:
+        return kind(path.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except (OSError, ValueError) as error:
+        raise unreadable(path, error) from error
+
+
+def unreadable(path: Path, error: OSError | ValueError) -> TradetapeError:
+    """``error`` as one that says what to do about ``path``; a name that no file can have raises ValueError."""
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        return TradetapeError(f"{path.parent} is no folder", hint="give the file that the bot writes")
+    said = error.strerror if isinstance(error, OSError) else error
+    return TradetapeError(f"{path} cannot be read ({said})", hint="check its name and its permissions")
 
 
 def files_of(live: Path) -> list[Path]:

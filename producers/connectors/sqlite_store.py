@@ -20,8 +20,9 @@ def check_file(path: Path, hint: str) -> None:
             start = file.read(len(MAGIC))
     except FileNotFoundError:
         raise TradetapeError(f"{path} does not exist", hint=hint) from None
-    except OSError as error:
-        raise TradetapeError(f"{path} cannot be read ({error.strerror})", hint="check its permissions") from error
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+        said = error.strerror if isinstance(error, OSError) else error
+        raise TradetapeError(f"{path} cannot be read ({said})", hint="check its name and its permissions") from error
     if not start:
         raise TradetapeError(f"{path} is empty", hint=hint)
     if start != MAGIC:

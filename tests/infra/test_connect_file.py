@@ -68,6 +68,11 @@ def test_a_mistake_is_told_with_its_line(tmp_path: Path, wrong: str, line: int, 
     assert caught.value.message.startswith(f"{tmp_path / 'tradetape.toml'}:{line}: {said}")
 
 
+def test_a_location_with_a_nul_character_is_told_with_its_line(tmp_path: Path) -> None:
+    with pytest.raises(TradetapeError, match=r"toml:2: location: has a NUL character"):
+        read(tmp_path, '[[source]]\nlocation = "a\\u0000b"\nkind = "trend"\n')
+
+
 def test_a_variable_that_is_not_set_is_told_and_no_secret_is(tmp_path: Path) -> None:
     with pytest.raises(TradetapeError, match=r"toml:5: location: the environment variable PGPASSWORD is not set"):
         read(tmp_path, WHOLE)

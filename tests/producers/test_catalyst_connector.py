@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 from contextlib import closing
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from tests.producers.support import Listed
 from tradetape.producers.checkpoints import Checkpoints
 from tradetape.producers.connectors import runner
 from tradetape.producers.connectors.catalyst import source as catalyst
-from tradetape.producers.connectors.catalyst.place import ANCHORS
+from tradetape.producers.connectors.catalyst.place import ANCHORS, Place
 from tradetape.producers.connectors.catalyst.source import Catalyst
 from tradetape.producers.events import Event
 from tradetape.producers.simulator.catalyst.log import MIGRATION_DDL, STORE_DDL
@@ -222,10 +223,68 @@ def test_more_rows_deleted_than_are_remembered(store: Database) -> None:
     store.run("DELETE FROM event_log WHERE rowid > 15")
     store.prices(40)
     after = drain(source)
-    assert len(gaps(after)) == ANCHORS
-    assert positions(after) == sorted(positions(after))
-    assert prices(after)[-1] == ANCHORS + 60
-    assert positions(after)[0] > ANCHORS + 20
+    assert gaps(after)[:ANCHORS] == [("removed", str(number)) for number in range(21, ANCHORS + 21)]
+    assert gaps(after)[ANCHORS:] == [("removed", "16")]
+    assert prices(after) == list(range(ANCHORS + 21, ANCHORS + 61))
+    assert positions(after) == prices(after)
+
+
+@pytest.mark.req("P-06")
+@pytest.mark.parametrize("restarts", [False, True])
+@pytest.mark.parametrize("left", [1, 2, 50, 137, 299])
+def test_an_older_backup_put_back_loses_no_new_row_and_repeats_none(
+    store: Database, tmp_path: Path, left: int, *, restarts: bool
+) -> None:
+    store.prices(left)
+    shutil.copy(store.path, tmp_path / "backup.db")
+    store.prices(400 - left)
+    source = store.open()
+    before = drain(source)
+    shutil.copy(tmp_path / "backup.db", store.path)
+    if restarts:
+        source = store.open(source.state())
+        assert prices(drain(source)) == []
+        source = store.open(source.state())
+        assert source.lag() == (0, 0.0)
+    store.prices(200)
+    after = drain(source)
+    assert prices(after) == list(range(401, 601))
+    assert positions(after) == list(range(401, 601))
+    assert ("removed", str(left + 1)) in gaps(before + after) or restarts
+    assert {output.audited["disposition"] for output in fold(before + after)} == {"accepted"}
+    assert source.lag() == (0, 0.0)
+    assert drain(store.open(source.state())) == []
+
+
+@pytest.mark.parametrize(("earlier", "taken"), [(0, 10), (1, 9)])
+def test_what_cannot_be_told_apart_after_a_cut_is_told(store: Database, earlier: int, taken: int) -> None:
+    def write(number: int, created_at: int) -> None:
+        columns = {"event_id": uuid(number), "sequence_number": number, "created_at": created_at}
+        store.append(row("POSITION_PRICE_UPDATED", {"new_price": 100}, **columns))
+
+    for number in range(1, 101):
+        write(number, START)
+    source = store.open()
+    drain(source)
+    store.run("DELETE FROM event_log WHERE rowid > 50")
+    for number in range(101, 111):
+        write(number, START - earlier)
+    after = drain(source)
+    assert len(prices(after)) == taken
+    detail = [event["payload"].get("detail", "") for event in after][ANCHORS]
+    assert ("rows 51 to 51 say an earlier time" in detail) == bool(earlier)
+
+
+def test_the_rows_that_are_remembered_are_few(store: Database) -> None:
+    place = Place()
+    for first in range(1, 20_000, 7):
+        place = place.after([(rowid, row("ALERT_SKIPPED", event_id=uuid(rowid))) for rowid in range(first, first + 7)])
+    assert ANCHORS < len(place.anchors) < ANCHORS * 6
+    numbers = [anchor.rowid for anchor in place.anchors]
+    assert numbers == sorted(set(numbers))
+    assert numbers[-ANCHORS:] == list(range(place.rowid - ANCHORS + 1, place.rowid + 1))
+    assert all(after - before <= max(1, (place.rowid - before) // 8) for before, after in pairwise(numbers))
+    assert Place.of(place.saved()) == place
 
 
 @pytest.mark.req("S1-09")
@@ -323,6 +382,13 @@ def test_no_database_is_told_with_a_hint(tmp_path: Path, content: bytes | None, 
     assert raised.value.hint
 
 
+@pytest.mark.parametrize("name", ["a\0b.db", "x" * 300])
+def test_a_name_that_no_file_can_have_is_told(tmp_path: Path, name: str) -> None:
+    with pytest.raises(TradetapeError, match="cannot be read") as raised:
+        catalyst.fingerprint(str(tmp_path / name))
+    assert raised.value.hint
+
+
 def test_a_store_that_goes_away_is_told_with_a_hint(store: Database) -> None:
     store.prices(1)
     source = store.open()
@@ -402,6 +468,32 @@ def test_a_big_page_is_cut_by_its_bytes(store: Database, monkeypatch: pytest.Mon
     rest = drain(source)
     assert prices([*first, *rest]) == list(range(1, 21))
     assert [*first, *rest][-1]["event_type"] == "entity_snapshot"
+
+
+@pytest.mark.req("S1-07", "P-06")
+def test_more_versions_of_one_moment_than_a_page_holds_go_out_once(store: Database) -> None:
+    for number in range(1, 301):
+        snapshot(store, f"p-{number}", number, created_at=START)
+    source = store.open()
+    assert sorted(number for _, number in versions(drain(source, limit=70))) == list(range(1, 301))
+    assert source.poll(70) == []
+    source = store.open(source.state())
+    assert source.poll(70) == []
+    snapshot(store, "p-3", 301, created_at=START, replace=False)
+    snapshot(store, "p-301", 302, created_at=START)
+    assert versions(drain(source, limit=70)) == [("p-3", 301), ("p-301", 302)]
+
+
+def test_versions_that_were_seen_and_fill_a_page_hide_no_new_one(
+    store: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tradetape.producers.connectors.catalyst.store.PAGE_BYTES", 1000)
+    for number in range(1, 41):
+        snapshot(store, f"p-{number}", number, created_at=START)
+    source = store.open()
+    assert len(versions(drain(source))) == 40
+    snapshot(store, "p-41", 41, created_at=START)
+    assert versions(drain(source)) == [("p-41", 41)]
 
 
 STEPS = st.lists(

@@ -15,6 +15,7 @@ from tests.producers.support import NAMES, REAL, Listed, ask
 
 from tradetape.producers.checkpoints import Checkpoints
 from tradetape.producers.connectors.hummingbot import ingest as hummingbot
+from tradetape.producers.connectors.hummingbot.source import HummingbotSource
 from tradetape.producers.connectors.summary import Summary
 from tradetape.producers.simulator import START_MS
 from tradetape.schemas import identity, rules
@@ -324,6 +325,75 @@ def test_a_copy_is_the_same_source_and_a_new_database_another(tmp_path: Path, ma
     named, summary = ingest(made.path, tmp_path / "named", source_id="desk/bot a")
     assert summary.source_id == "desk/bot a"
     assert named.events[0]["event_id"] == identity.derive("desk/bot a", "Order", "o1")
+
+
+@pytest.mark.req("P-10", "P-06")
+@pytest.mark.parametrize("new", [1, 3, 9])
+def test_a_backup_that_was_put_back_is_another_source(new: int, tmp_path: Path, made: Database) -> None:
+    made.order()
+    for _ in range(3):
+        made.status("BuyOrderCreated")
+    shutil.copy(made.path, tmp_path / "backup.sqlite")
+    for _ in range(3):
+        made.status("OrderFilled")
+    _, summary = ingest(made.path, tmp_path)
+    shutil.copy(tmp_path / "backup.sqlite", made.path)
+    for number in range(new):
+        made.status("OrderCancelled", timestamp=START_MS + 100 + number)
+    second, again = ingest(made.path, tmp_path)
+    assert again.source_id.startswith(f"{summary.source_id}@")
+    assert {event["source_id"] for event in second.events} == {again.source_id}
+    assert second.types() == {"order_created": 3, "order_cancelled": new, "source_ended": 1}
+    made.status("OrderExpired")
+    third, _ = ingest(made.path, tmp_path)
+    assert third.types() == {"order_expired": 1, "source_ended": 1}
+    assert {event["source_id"] for event in third.events} == {again.source_id}
+
+
+@pytest.mark.req("P-10", "P-06")
+def test_a_backup_that_is_put_back_under_a_reader_is_told_and_opened_again(tmp_path: Path, made: Database) -> None:
+    made.order()
+    made.status("BuyOrderCreated")
+    shutil.copy(made.path, tmp_path / "backup.sqlite")
+    made.status("OrderFilled")
+    source = HummingbotSource(made.path, "s", None, clock=iter(range(1000)).__next__)
+    assert len(source.poll(10)) == 2
+    shutil.copy(tmp_path / "backup.sqlite", made.path)
+    made.status("OrderCancelled")
+    with pytest.raises(TradetapeError, match="put back"):
+        for _ in range(100):
+            source.poll(10)
+    again = HummingbotSource(made.path, "s", json.loads(json.dumps(source.state())))
+    assert [event["event_type"] for event in again.poll(10)] == ["order_created", "order_cancelled"]
+    again.close()
+
+
+@pytest.mark.req("P-10")
+def test_a_row_deleted_before_the_last_ones_changes_nothing(tmp_path: Path, made: Database) -> None:
+    made.order()
+    made.status("BuyOrderCreated")
+    made.status("OrderFilled")
+    _, summary = ingest(made.path, tmp_path)
+    made.status("OrderCancelled")
+    made.run("DELETE FROM OrderStatus WHERE id = 2")
+    later, again = ingest(made.path, tmp_path)
+    assert again.source_id == summary.source_id
+    assert later.types() == {"order_cancelled": 1, "source_ended": 1}
+
+
+@pytest.mark.req("P-10")
+def test_a_checkpoint_without_a_mark_goes_on(tmp_path: Path, made: Database) -> None:
+    made.order()
+    made.status("BuyOrderCreated")
+    source = HummingbotSource(made.path, "s", None)
+    source.poll(10)
+    saved = source.state()
+    source.close()
+    del saved["mark"]
+    made.status("OrderCancelled")
+    source = HummingbotSource(made.path, "s", saved)
+    assert [event["event_type"] for event in source.poll(10)] == ["order_cancelled"]
+    source.close()
 
 
 @pytest.mark.req("P-10")

@@ -13,6 +13,7 @@ from tests.producers.support import REAL, Listed
 from tradetape.producers.checkpoints import Checkpoints
 from tradetape.producers.connectors.hummingbot import ingest as hummingbot
 from tradetape.producers.connectors.hummingbot import store as hummingbot_store
+from tradetape.producers.connectors.hummingbot.source import HummingbotSource
 from tradetape.schemas.errors import TradetapeError
 
 
@@ -27,6 +28,13 @@ def refused(path: Path, tmp_path: Path) -> str:
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     assert "does not exist" in refused(tmp_path / "nothing.sqlite", tmp_path)
+
+
+@pytest.mark.parametrize("name", ["a\0b.sqlite", "x" * 300])
+def test_a_name_that_no_file_can_have(name: str, tmp_path: Path) -> None:
+    assert "cannot be read" in refused(tmp_path / name, tmp_path)
+    with pytest.raises(TradetapeError, match="cannot be read"):
+        HummingbotSource(tmp_path / name, "s", None)
 
 
 def test_a_folder(tmp_path: Path) -> None:

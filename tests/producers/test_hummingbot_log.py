@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,9 @@ from tradetape.producers.adapters.hummingbot_log import Known
 from tradetape.producers.adapters.mapping import rules
 from tradetape.producers.adapters.origin import Origin
 from tradetape.producers.checkpoints import Checkpoints
-from tradetape.producers.connectors import runner
+from tradetape.producers.connectors import lines, runner
 from tradetape.producers.connectors.hummingbot import log as hummingbot_log
+from tradetape.producers.connectors.lines import digest
 from tradetape.producers.events import Event
 from tradetape.schemas.catalogue import event_types
 from tradetape.schemas.codec import Encoder
@@ -278,6 +280,56 @@ def test_the_log_is_followed_over_midnight(log: Log) -> None:
     again = log.poll()
     assert [event["event_id"] for event in again] == [event["event_id"] for event in [*first, *events]]
     assert [event["source_position"] for event in again] == [2, 3, 2]
+
+
+@pytest.mark.req("P-06")
+def test_a_poll_that_finds_no_event_ends_and_its_place_is_kept(log: Log) -> None:
+    log.write(*[OTHER[:-1]] * 50, line("SellOrderCreatedEvent", CREATED))
+    ticks = iter(range(0, 1000))
+    source = hummingbot_log.HummingbotLogSource(log.path, ORIGIN, None, clock=lambda: float(next(ticks)))
+    assert source.poll(2) == []
+    assert 0 < source.skipped < 50
+    log.saved = source.state()
+    again = log.open()
+    assert again.skipped == source.skipped
+    (event,) = again.poll(2)
+    assert (event["source_position"], again.skipped) == (51, 50)
+    assert [event["event_type"] for event in source.ended()] == ["order_created", "source_ended"]
+
+
+def test_the_last_line_of_a_batch_alone_is_hashed(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    log.write(*[OTHER[:-1]] * 500)
+    hashed: list[bytes] = []
+
+    def count(content: bytes) -> str:
+        hashed.append(content)
+        return digest(content)
+
+    monkeypatch.setattr(lines, "digest", count)
+    source = log.open()
+    source.poll(100)
+    source.state()
+    assert len(hashed) < 20
+
+
+def test_a_copy_beside_the_log_is_no_lag(log: Log) -> None:
+    log.write(*[OTHER[:-1]] * 3)
+    source = log.open()
+    source.poll(10)
+    shutil.copy(log.path, log.path.with_name("logs_pmm_1.log.2023-12-01"))
+    source.poll(10)
+    assert source.lag() == (0, 0.0)
+    log.write(OTHER[:-1])
+    assert source.lag() == (None, None)
+    source.poll(10)
+    assert source.lag() == (0, 0.0)
+
+
+@pytest.mark.parametrize("location", ["/tmp/a\0b", "/tmp/" + "x" * 300])
+def test_a_name_that_no_file_can_have_is_told(location: str) -> None:
+    with pytest.raises(TradetapeError, match="cannot be read") as refused:
+        hummingbot_log.fingerprint(location)
+    assert refused.value.hint
 
 
 def test_an_order_created_twice_keeps_both_lines(log: Log) -> None:

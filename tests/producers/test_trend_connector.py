@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -16,6 +17,7 @@ from tests.producers.support import Listed
 from tradetape.producers.adapters.origin import Origin
 from tradetape.producers.checkpoints import Checkpoints
 from tradetape.producers.connectors import runner
+from tradetape.producers.connectors.rolling import REMEMBERED
 from tradetape.producers.connectors.trend import source as trend
 from tradetape.producers.events import Event
 from tradetape.schemas.envelope_json import MAX_LINE_BYTES
@@ -316,6 +318,51 @@ def test_a_rewritten_file_is_read_again_under_new_places(bot: Bot) -> None:
     assert not set(places(events)) & set(places(first))
 
 
+HEADER = b'{"header":1}\n'
+
+
+def test_files_that_begin_alike_are_told_from_copies(bot: Bot) -> None:
+    bot.write(HEADER + lines(1, 3), "events.jsonl.2")
+    bot.write(HEADER + lines(4, 6), "events.jsonl.1")
+    bot.write(HEADER + lines(4, 5), "events.jsonl.3")
+    bot.write(HEADER + lines(7, 8))
+    events = bot.poll()
+    assert numbers(events) == [None, 1, 2, 3, None, 4, 5, 6, None, 7, 8]
+    names = list(dict.fromkeys(stream for stream, _ in places(events)))
+    assert [name.rpartition("#")[2] for name in names[1:]] == ["2", "3"]
+    assert not names[0].endswith("#1")
+    assert bot.poll() == []
+    bot.write(lines(6, 7), "events.jsonl.3")
+    bot.open()
+    assert numbers(bot.poll()) == [None, 4, 5, 6, 7]
+
+
+def test_a_name_is_never_given_twice(bot: Bot) -> None:
+    found: list[Event] = []
+    for number in range(1, 2 * REMEMBERED):
+        bot.path.write_bytes(HEADER + line(number))
+        if number % 50 == 0:
+            bot.open()
+        found += bot.poll()
+    written = [event for event in found if event["sequence"] is not None]
+    assert numbers(written) == list(range(1, 2 * REMEMBERED))
+    assert len(set(places(written))) == len(written)
+
+
+def test_a_state_without_a_count_of_names_gives_out_new_ones(bot: Bot) -> None:
+    bot.write(HEADER + line(1))
+    bot.poll()
+    bot.path.write_bytes(HEADER + line(2))
+    before = bot.poll()
+    assert bot.saved is not None
+    del bot.saved["log"]["numbered"]
+    bot.open()
+    bot.path.write_bytes(HEADER + line(3))
+    after = bot.poll()
+    assert numbers(after) == [None, 3]
+    assert not set(places(before)) & set(places(after))
+
+
 def test_numbers_that_repeat_or_run_backwards_keep_places_of_their_own(bot: Bot) -> None:
     bot.write(line(1) + line(2) + line(2) + line(4) + line(3))
     events = bot.poll()
@@ -468,6 +515,23 @@ def test_what_is_no_ledger_is_refused_with_a_hint(bot: Bot) -> None:
         assert refused.value.hint
     bot.path.mkdir()
     with pytest.raises(TradetapeError):
+        trend.fingerprint(str(bot.path))
+
+
+@pytest.mark.parametrize("location", ["/tmp/a\0b", "/tmp/a\0b/events.jsonl", "/tmp/" + "x" * 300])
+def test_a_name_that_no_file_can_have_is_told(location: str) -> None:
+    with pytest.raises(TradetapeError, match="cannot be read") as refused:
+        trend.fingerprint(location)
+    assert refused.value.hint
+
+
+def test_a_folder_that_may_not_be_looked_into_is_told(bot: Bot, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Path, **_: object) -> os.stat_result:
+        raise PermissionError(errno.EACCES, "Permission denied", str(self))
+
+    bot.write(lines(1, 2))
+    monkeypatch.setattr(Path, "stat", refuse)
+    with pytest.raises(TradetapeError, match="Permission denied"):
         trend.fingerprint(str(bot.path))
 
 

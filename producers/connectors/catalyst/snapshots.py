@@ -12,27 +12,27 @@ from typing import Any, NamedTuple
 
 from tradetape.producers.adapters.catalyst import SNAPSHOTS
 from tradetape.producers.adapters.rows import native_json
-from tradetape.producers.connectors.catalyst.store import Numbered, Row, Store
-
-SAME_MOMENT = 256
-"""Versions of the newest millisecond that are remembered; of more, some come again under the same id."""
+from tradetape.producers.connectors.catalyst.store import Numbered, Row, Store, page
 
 
 class Seen(NamedTuple):
-    """Rows up to ``rowid`` were taken, none made later than ``created_at`` (ms); ``latest`` are digests of that ms."""
+    """Rows up to ``rowid`` were taken, none made later than ``created_at`` (ms).
+
+    ``latest`` are the digests of all versions of that millisecond: an update in place within it shows by nothing else.
+    """
 
     rowid: int = 0
     created_at: int = 0
-    latest: tuple[str, ...] = ()
+    latest: frozenset[str] = frozenset()
 
     def saved(self) -> list[Any]:
         """As JSON."""
-        return [self.rowid, self.created_at, list(self.latest)]
+        return [self.rowid, self.created_at, sorted(self.latest)]
 
     @classmethod
     def of(cls, saved: list[Any]) -> Seen:
         """What ``saved`` gave."""
-        return cls(saved[0], saved[1], tuple(saved[2]))
+        return cls(saved[0], saved[1], frozenset(saved[2]))
 
 
 def look(store: Store, seen: Seen, limit: int) -> tuple[list[Row], Seen]:
@@ -40,12 +40,13 @@ def look(store: Store, seen: Seen, limit: int) -> tuple[list[Row], Seen]:
     if not store.has_snapshots():
         return [], seen
     seen = seen._replace(rowid=min(seen.rowid, store.last_snapshot()))
-    updated = store.updated_snapshots(seen.rowid, seen.created_at, limit + len(seen.latest))
-    fresh = [numbered for numbered in updated.rows if _digest(numbered[1]) not in seen.latest]
+    since = store.updated_snapshots(seen.rowid, seen.created_at)
+    updated = page((numbered for numbered in since if _digest(numbered[1]) not in seen.latest), limit)
     if not updated.complete:
-        return [row for _, row in fresh], _after(seen, fresh, seen.rowid)
+        return [row for _, row in updated.rows], _after(seen, updated.rows, seen.rowid)
     new = store.new_snapshots(seen.rowid, limit).rows
-    return [row for _, row in (*fresh, *new)], _after(seen, [*fresh, *new], new[-1][0] if new else seen.rowid)
+    taken = [*updated.rows, *new]
+    return [row for _, row in taken], _after(seen, taken, new[-1][0] if new else seen.rowid)
 
 
 def _after(seen: Seen, taken: list[Numbered], rowid: int) -> Seen:
@@ -56,8 +57,8 @@ def _after(seen: Seen, taken: list[Numbered], rowid: int) -> Seen:
     newest = max(by_moment, default=0)
     if newest < seen.created_at or not by_moment:
         return seen._replace(rowid=rowid)
-    before = seen.latest if newest == seen.created_at else ()
-    return Seen(rowid, newest, (*before, *by_moment[newest])[-SAME_MOMENT:])
+    before = seen.latest if newest == seen.created_at else frozenset()
+    return Seen(rowid, newest, before.union(by_moment[newest]))
 
 
 def _digest(row: Mapping[str, Any]) -> str:

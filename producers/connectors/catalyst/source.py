@@ -23,7 +23,7 @@ from tradetape.producers.adapters.origin import Origin
 from tradetape.producers.connectors.catalyst import place as catalyst_place
 from tradetape.producers.connectors.catalyst import snapshots as catalyst_snapshots
 from tradetape.producers.connectors.catalyst.opened import Openings
-from tradetape.producers.connectors.catalyst.place import CHANGED, Place, Tampered
+from tradetape.producers.connectors.catalyst.place import CHANGED, REMOVED, Cut, Place, Tampered
 from tradetape.producers.connectors.catalyst.snapshots import Seen
 from tradetape.producers.connectors.catalyst.store import Row, Store
 from tradetape.producers.connectors.source import Lag
@@ -51,7 +51,7 @@ def fingerprint(location: str) -> str:
             f"{location} has no event yet, and it is named by its first one",
             hint="start again when the bot has written one, or name the source with --source-id",
         )
-    return catalyst_place.name_of(first)
+    return catalyst_place.name_of(first[1])
 
 
 def open_source(location: str, origin: Origin, saved: dict[str, Any] | None) -> Catalyst:
@@ -84,7 +84,7 @@ class Catalyst:
             return []
         self._behind = True
         with self._store.reading():
-            place, tampered = catalyst_place.locate(self._store, self._place)
+            place, tampered, cut = catalyst_place.locate(self._store, self._place, self._latest)
             if place.rowid != self._place.rowid:
                 self._openings.forget()
             rows, complete = self._store.page(place.rowid, limit)
@@ -94,6 +94,8 @@ class Catalyst:
             if complete:
                 versions, seen = catalyst_snapshots.look(self._store, seen, limit)
         events = [self._gap(what) for what in tampered]
+        if cut is not None:
+            events.append(self._cut(cut))
         events += [
             adapter.from_row(self._origin, row, place.position_of(rowid), opened)
             for (rowid, row), opened in zip(rows, related, strict=True)
@@ -158,6 +160,27 @@ class Catalyst:
     def _count(self, stream: str, rows: int) -> None:
         if rows:
             self._rows[stream] = self._rows.get(stream, 0) + rows
+
+    def _cut(self, cut: Cut) -> Event:
+        """The end of the log was taken away: how much of it, nobody remembers exactly."""
+        last = self._place.anchors[-1]
+        detail = f"the rows behind {cut.rowid} that were taken in are gone, as when a backup is restored"
+        if cut.rowid > cut.sure:
+            detail += f"; rows {cut.sure + 1} to {cut.rowid} say an earlier time and pass for rows that were taken in"
+        return adapter.ADAPTER.gap(
+            self._origin,
+            {
+                "stream": LOG,
+                "reason": REMOVED,
+                "first": str(cut.rowid + 1),
+                "last": str(self._place.rowid),
+                "detail": detail,
+            },
+            "cut",
+            last.digest,
+            str(self._place.position),
+            ts_utc=self._latest or times.EARLIEST,
+        )
 
     def _gap(self, what: Tampered) -> Event:
         """A row of the log that was taken, and is gone or another since: what was taken stays on record."""

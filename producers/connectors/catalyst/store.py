@@ -88,9 +88,9 @@ class Store:
         self._version = version
         return changed
 
-    def first(self) -> Row | None:
+    def first(self) -> Numbered | None:
         """The oldest row of the log."""
-        return next((row for _, row in self._rows(f"SELECT rowid, * FROM {LOG} ORDER BY rowid LIMIT 1")), None)
+        return next(self._rows(f"SELECT rowid, * FROM {LOG} ORDER BY rowid LIMIT 1"), None)
 
     def newest(self) -> Numbered | None:
         """The newest row of the log."""
@@ -108,7 +108,13 @@ class Store:
 
     def page(self, after: int, limit: int) -> Page:
         """The next rows of the log, ``limit`` or PAGE_BYTES of them at most, but one at least if there is one."""
-        return self._page(f"SELECT rowid, * FROM {LOG} WHERE rowid > ? ORDER BY rowid LIMIT ?", after, limit)
+        return page(self._rows(f"SELECT rowid, * FROM {LOG} WHERE rowid > ? ORDER BY rowid", after), limit)
+
+    def between(self, after: int, before: int) -> Iterator[Numbered]:
+        """``created_at`` of the log's rows with ``after`` < rowid < ``before``, oldest first."""
+        return self._rows(
+            f"SELECT rowid, created_at FROM {LOG} WHERE rowid > ? AND rowid < ? ORDER BY rowid", after, before
+        )
 
     def history(self, aggregate_type: Any, aggregate_id: Any, *, after: int, before: int) -> Iterator[Numbered]:
         """The rows of one aggregate with ``after`` < rowid < ``before``, oldest first."""
@@ -133,27 +139,16 @@ class Store:
 
     def new_snapshots(self, after: int, limit: int) -> Page:
         """Snapshots that were inserted (or replaced: that inserts too) after rowid ``after``."""
-        return self._page(f"SELECT rowid, * FROM {SNAPSHOTS} WHERE rowid > ? ORDER BY rowid LIMIT ?", after, limit)
+        return page(self._rows(f"SELECT rowid, * FROM {SNAPSHOTS} WHERE rowid > ? ORDER BY rowid", after), limit)
 
-    def updated_snapshots(self, upto: int, since: int, limit: int) -> Page:
-        """Snapshots up to rowid ``upto`` that say they were made at ``since`` (ms) or later."""
-        return self._page(
+    def updated_snapshots(self, upto: int, since: int) -> Iterator[Numbered]:
+        """Snapshots up to rowid ``upto`` that say they were made at ``since`` (ms) or later, oldest first."""
+        return self._rows(
             f"SELECT rowid, * FROM {SNAPSHOTS} WHERE rowid <= ? AND typeof(created_at) = 'integer'"
-            " AND created_at >= ? ORDER BY created_at, rowid LIMIT ?",
+            " AND created_at >= ? ORDER BY created_at, rowid",
             upto,
             since,
-            limit,
         )
-
-    def _page(self, query: str, *parameters: Any) -> Page:
-        page: list[Numbered] = []
-        size = 0
-        for numbered in self._rows(query, *parameters):
-            page.append(numbered)
-            size += sum(len(value) for value in numbered[1].values() if isinstance(value, str | bytes))
-            if size >= PAGE_BYTES:
-                return Page(page, complete=False)
-        return Page(page, complete=len(page) < parameters[-1])
 
     def _rows(self, query: str, *parameters: Any) -> Iterator[Numbered]:
         cursor = self._connection.execute(query, parameters)
@@ -179,6 +174,18 @@ class Store:
                 f"{self.path} is no Catalyst event store: {', '.join(missing)} missing",
                 hint=f"{HINT}; a bot that has not started yet makes its tables when it does",
             )
+
+
+def page(rows: Iterator[Numbered], limit: int) -> Page:
+    """The first of ``rows``: ``limit`` or PAGE_BYTES of them at most, but one at least if there is one."""
+    found: list[Numbered] = []
+    size = 0
+    for numbered in rows:
+        found.append(numbered)
+        size += sum(len(value) for value in numbered[1].values() if isinstance(value, str | bytes))
+        if size >= PAGE_BYTES or len(found) >= limit:
+            return Page(found, complete=False)
+    return Page(found, complete=True)
 
 
 def _is_bindable(value: Any) -> bool:

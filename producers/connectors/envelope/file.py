@@ -1,18 +1,15 @@
-"""One file of canonical JSON lines, open: followed through renaming, replacement and truncation (see ``source``)."""
+"""A log of canonical JSON lines, open: followed through renaming, copies and truncation (see ``source``)."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from contextlib import closing
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from tradetape.producers.adapters import envelope as adapter
 from tradetape.producers.connectors import runner
 from tradetape.producers.connectors.envelope.counts import Lines
-from tradetape.producers.connectors.lines import AtEnd, Place, continues, digest, read_lines, take
-from tradetape.producers.connectors.rolling import BATCH_BYTES, files_of
+from tradetape.producers.connectors.rolling import LogLine, RollingLog, unreadable
 from tradetape.producers.connectors.source import Lag
 from tradetape.producers.events import Event
 from tradetape.schemas.envelope_json import MAX_LINE_BYTES
@@ -20,12 +17,15 @@ from tradetape.schemas.errors import TradetapeError
 
 LONGEST = MAX_LINE_BYTES
 CHANGED = "the file changed since it was ingested: it is read again from its beginning, as a new source"
-REPLACED = "the file was replaced: the new one is a new source"
 _HINT = "give a file of JSON lines, or - for stdin"
 
 
 class EnvelopeSource:
-    """One file of canonical JSON lines, open (``Source``). ``lines`` is what became of them, ``notes`` what changed."""
+    """One log of canonical JSON lines, open (``Source``).
+
+    ``instance_name`` is what gaps of the log stand under. With ``is_alone`` its rotated files are left out. ``lines``
+    is what became of its lines, ``notes`` what changed, ``known_as`` the source of the line taken last.
+    """
 
     def __init__(
         self,
@@ -33,163 +33,80 @@ class EnvelopeSource:
         source_id: str,
         saved: dict[str, Any] | None,
         *,
+        instance_name: str = "",
         ingest_source: str = "file",
         legacy: bool = False,
+        is_alone: bool = False,
     ) -> None:
-        known = saved if saved is not None and saved.get("adapter") == adapter.SYSTEM else None
+        known = saved if saved is not None and saved.get("adapter") == adapter.SYSTEM and "log" in saved else None
         self.name = path.name
         self.source_id = source_id
+        self.known_as = source_id
         self.notes: list[str] = []
-        self.place = Place.of(known) if known else Place()
-        self._path = path
-        self._generation: int = known["generation"] if known else 0
-        self._first: str = known["first_hash"] if known else ""
-        self.lines = Lines(adapter.Origin(self._source_name(), ingest_source, path.name, legacy), known)
-        self._stream: BinaryIO = opened(path)
-        self._checked: tuple[int, int] | None = None
-        try:
-            if not self._is_continued() and not self._go_on_in_renamed():
-                self._begin(CHANGED)
-        except OSError as error:
-            raise _unreadable(path, error) from error
+        self._instance_name = instance_name or path.stem
+        self._log = RollingLog(path, longest=LONGEST, state=known["log"] if known else None, is_alone=is_alone)
+        self._before = self._log.places()
+        self.lines = Lines(adapter.Origin(source_id, ingest_source, path.name, legacy), known and known["lines"])
 
     def poll(self, limit: int) -> Sequence[Event]:
-        """The next lines; at the end of a file that was replaced, its last one and those of its successor."""
-        try:
-            if not self._is_continued():
-                self._begin(CHANGED)
-            found = self._take(limit, AtEnd.WAIT)
-            if found:
-                return found
-            successor = self._successor()
-            if successor is None:
-                return []
-            found = self._take(limit, AtEnd.TAKE)
-            self._turn_to(successor)
-            self._begin(REPLACED)
-            return found + self._take(limit, AtEnd.WAIT)
-        except OSError as error:
-            raise _unreadable(self._path, error) from error
+        """The next lines, file after file; what was gone before it was read."""
+        return self._take(limit, ending=False)
 
     def state(self) -> dict[str, Any]:
         """The checkpoint."""
-        known = {"adapter": adapter.SYSTEM, "generation": self._generation, "first_hash": self._first}
-        return known | self.place.saved() | self.lines.saved()
+        return {"adapter": adapter.SYSTEM, "log": self._log.saved(), "lines": self.lines.saved()}
 
     def acknowledge(self) -> None:
         """Nothing to do: a file keeps no readers."""
 
     def lag(self) -> Lag:
         """How many lines, where they are few enough to be counted; their times are not looked at."""
-        done, total = self.progress()
-        if done >= total:
-            return Lag(0, 0.0)
-        if total - done > BATCH_BYTES:
-            return Lag(None, None)
-        self._stream.seek(done)
-        return Lag(self._stream.read(total - done).count(b"\n"), None)
+        return Lag(self._log.waiting_lines(), None) if self._log.waiting() else Lag(0, 0.0)
 
     def ended(self) -> Sequence[Event]:
         """The last line, with or without its end, and a ``source_ended`` for every instance."""
         found: list[Event] = []
-        try:
-            while more := self._take(runner.BATCH, AtEnd.TELL):
-                found += more
-        except OSError as error:
-            raise _unreadable(self._path, error) from error
+        while more := self._take(runner.BATCH, ending=True):
+            found += more
         return found + list(self.lines.ended())
 
     def close(self) -> None:
-        """Let the file go."""
-        self._stream.close()
+        """Nothing is held open between two polls."""
 
     def progress(self) -> tuple[int, int]:
-        """Bytes taken in of the file at hand, and all of them."""
-        return self.place.offset, os.fstat(self._stream.fileno()).st_size
+        """Bytes taken in, and all of them."""
+        total = self._log.size()
+        return total - self._log.waiting(), total
 
-    def _take(self, limit: int, at_end: AtEnd) -> list[Event]:
-        found: list[Event] = []
-        size = 0
-        with closing(take(self._stream, self.place, longest=LONGEST, at_end=at_end)) as lines:
-            for line in lines:
-                found.append(self.lines.event(line))
-                size += len(line.content)
-                if len(found) >= limit or size >= BATCH_BYTES:
-                    break
+    def taken(self) -> tuple[int, int]:
+        """Lines of the live file, blank ones too: those taken in before it was opened here, and those by now."""
+        live = self._log.live()
+        return self._before.get(live, 0), self._log.places().get(live, 0)
+
+    def _take(self, limit: int, *, ending: bool) -> list[Event]:
+        found = [self._event(line) for line in self._log.read(limit, ending=ending)]
+        losses, self._log.losses = self._log.losses, []
+        for loss in losses:
+            source_id = self._source_of(loss.stream)
+            found.append(self.lines.gap(loss, source_id=source_id, instance_name=self._instance_name))
         return found
 
-    def _is_continued(self) -> bool:
-        """Whether the file at hand has what was taken in; looked at when it was written since."""
-        status = os.fstat(self._stream.fileno())
-        looked = (status.st_size, status.st_mtime_ns)
-        if looked == self._checked:
-            return True
-        first = _first_hash(self._stream)
-        if not self.place.offset:
-            self._first = first
-        elif not self._has_taken(self._stream, first):
-            return False
-        self._checked = looked
-        return True
+    def _event(self, line: LogLine) -> Event:
+        self.known_as = self._source_of(line.stream)
+        if not line.taken.fragment:
+            stream = self._log.stream(line.stream)
+            if stream.is_again and not stream.tag and CHANGED not in self.notes:
+                self.notes.append(CHANGED)
+            stream.tag = self.known_as
+        return self.lines.event(line.taken, source_id=self.known_as, stream=line.stream)
 
-    def _has_taken(self, stream: BinaryIO, first: str) -> bool:
-        return (self.place.line <= 1 or first == self._first) and continues(stream, self.place, longest=LONGEST)
+    def _source_of(self, stream: str) -> str:
+        """The source that a stream belongs to: one that begins like another is a source of its own.
 
-    def _go_on_in_renamed(self) -> bool:
-        """Whether the file that was taken in got another name, and is at hand now."""
-        for path in reversed(files_of(self._path)[:-1]):
-            stream = path.open("rb")
-            if self._has_taken(stream, _first_hash(stream)):
-                self._turn_to(stream)
-                return True
-            stream.close()
-        return False
-
-    def _successor(self) -> BinaryIO | None:
-        """The file that was begun after the one at hand, if it has lines."""
-        here = os.fstat(self._stream.fileno()).st_ino
-        found: BinaryIO | None = None
-        for path in reversed(files_of(self._path)):
-            try:
-                stream = path.open("rb")
-            except FileNotFoundError:
-                continue
-            status = os.fstat(stream.fileno())
-            if status.st_ino == here or not status.st_size:
-                stream.close()
-                if status.st_ino == here:
-                    return found
-            else:
-                if found is not None:
-                    found.close()
-                found = stream
-        if found is not None:
-            found.close()
-        # The file at hand is gone: what was between it and the live one cannot be told from older files.
-        return opened(self._path) if self._path.exists() and self._path.stat().st_size else None
-
-    def _turn_to(self, stream: BinaryIO) -> None:
-        self._stream.close()
-        self._stream = stream
-        self._checked = None
-
-    def _begin(self, note: str) -> None:
-        """The file at hand is read from its beginning, as a new source."""
-        self._generation += 1
-        self.place = Place()
-        self._first = _first_hash(self._stream)
-        self._checked = None
-        self.notes.append(note)
-        self.lines.begin(self._source_name())
-
-    def _source_name(self) -> str:
-        return f"{self.source_id}@{self._generation}" if self._generation else self.source_id
-
-
-def _first_hash(stream: BinaryIO) -> str:
-    stream.seek(0)
-    first = next(read_lines(stream, longest=LONGEST), None)
-    return digest(first.content if first else b"")
+        So what a changed file repeats is counted apart from what it had been.
+        """
+        name = stream.rpartition(":")[2]
+        return f"{self.source_id}@{name}" if "#" in name else self.source_id
 
 
 def opened(path: Path) -> BinaryIO:
@@ -200,9 +117,5 @@ def opened(path: Path) -> BinaryIO:
         raise TradetapeError(f"{path} does not exist", hint=_HINT) from None
     except IsADirectoryError:
         raise TradetapeError(f"{path} is a folder", hint=_HINT) from None
-    except OSError as error:
-        raise _unreadable(path, error) from error
-
-
-def _unreadable(path: Path, error: OSError) -> TradetapeError:
-    return TradetapeError(f"{path} cannot be read ({error.strerror})", hint=_HINT)
+    except (OSError, ValueError) as error:
+        raise unreadable(path, error) from error

@@ -1,9 +1,10 @@
 """JSON lines of the canonical contract, from a file or stdin, once or followed (S3-01…S3-06).
 
-A line's position is its number. A file is known by its path and first line; it resumes where its checkpoint says, and
-one that was changed before that place, or took its place, is another source from then on (``<source_id>@<count>``), so
-that no new line is taken for an old one. A file that was renamed is read to its end first. Stdin is a new source each
-time. Events that come again so are known by their ids.
+A line's position is its number in its file; its stream is the file, named by its first line (see ``rolling``). The log
+is known by its path, and read on through rotation. A file that was changed before its place, or begins like another, is
+a source of its own from then on (``<source_id>@<name of the stream>``), so that no new line is taken for an old one. An
+ingest reads the one file that it was given. Stdin is a new source each time. Events that come again so are known by
+their ids.
 
 While a file is followed its last line waits for its newline. At the end it is taken in if it is a whole JSON object;
 otherwise its bytes go out as a fragment without a position, and the line is read again when it is complete.
@@ -11,6 +12,7 @@ otherwise its bytes go out as a fragment without a position, and the line is rea
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
@@ -24,7 +26,8 @@ from tradetape.producers.checkpoints import Checkpoints
 from tradetape.producers.connectors import runner
 from tradetape.producers.connectors.envelope.counts import Lines
 from tradetape.producers.connectors.envelope.file import LONGEST, EnvelopeSource, opened
-from tradetape.producers.connectors.lines import AtEnd, Place, digest, read_lines, take
+from tradetape.producers.connectors.lines import AtEnd, Place, take
+from tradetape.producers.connectors.rolling import RollingLog, is_kind
 from tradetape.producers.connectors.summary import Progress, Summary
 from tradetape.producers.emitter import Emits
 from tradetape.schemas import identity
@@ -33,27 +36,31 @@ from tradetape.schemas.errors import TradetapeError
 
 def check(path: Path) -> None:
     """Raise TradetapeError if the file at ``path`` cannot be read; nothing is sent."""
-    if not path.is_fifo():  # opening a pipe would wait for its writer, or take from it
+    if not is_kind(path, stat.S_ISFIFO):  # opening a pipe would wait for its writer, or take from it
         with opened(path):
             pass
 
 
 def fingerprint(location: str) -> str:
-    """The identity of the file: its path and first line. Raises TradetapeError where it has no whole line yet."""
+    """The identity of the log: its path. Raises TradetapeError where there is none."""
     path = Path(location)
-    with opened(path) as stream:
-        if not stream.seekable():
-            raise TradetapeError(f"{path} is a pipe", hint="send it through `tradetape ingest envelope -`")
-        first = next(read_lines(stream, longest=LONGEST), None)
-    if first is None or not first.ended:
-        raise TradetapeError(f"{path} has no line yet", hint="it is taken in when its first line is whole")
-    return _fingerprint(path, digest(first.content))
+    if is_kind(path, stat.S_ISFIFO):
+        raise TradetapeError(f"{path} is a pipe", hint="send it through `tradetape ingest envelope -`")
+    if not RollingLog(path, longest=LONGEST).exists():
+        raise TradetapeError(f"{path} does not exist", hint="give the file of JSON lines that the bot writes")
+    return _fingerprint(path)
 
 
 def open_source(location: str, origin: Origin, saved: dict[str, Any] | None) -> EnvelopeSource:
-    """The file at ``location`` from ``saved`` on. Raises TradetapeError."""
-    source_id, way = origin.source_id, origin.ingest_source or "file"
-    return EnvelopeSource(Path(location), source_id, saved, ingest_source=way, legacy=origin.legacy)
+    """The log at ``location`` from ``saved`` on. Raises TradetapeError."""
+    return EnvelopeSource(
+        Path(location),
+        origin.source_id,
+        saved,
+        instance_name=origin.instance_name,
+        ingest_source=origin.ingest_source or "file",
+        legacy=origin.legacy,
+    )
 
 
 def ingest_file(
@@ -67,22 +74,17 @@ def ingest_file(
 ) -> Summary:
     """Send the lines of the file at ``path`` that were not sent before, and wait for Kafka.
 
-    ``source_id`` names the source; without it the path and the first line do. ``legacy`` lets lines without
-    correlation_id in (S3-03). A pipe is read like stdin. Raises TradetapeError for an unreadable file and for a stack
-    that fails on the way (the next run resumes).
+    ``source_id`` names the source; without it the path does. Rotated files beside it are not read. ``legacy`` lets
+    lines without correlation_id in (S3-03). A pipe is read like stdin. Raises TradetapeError for an unreadable file and
+    for a stack that fails on the way (the next run resumes).
     """
     with opened(path) as stream:
         if not stream.seekable():
             return ingest_stream(stream, emitter, source_id=source_id, legacy=legacy, on_progress=on_progress)
-        first = next(read_lines(stream, longest=LONGEST), None)
-    known_as = source_id or _fingerprint(path, digest(first.content if first else b""))
-    source = EnvelopeSource(path, known_as, checkpoints.load(known_as), legacy=legacy)
-    try:
-        skipped = source.place.line
-        progress = None if on_progress is None else lambda _done, _total: on_progress(*source.progress())
-        return _summary(source, runner.run(source, emitter, checkpoints, on_progress=progress), skipped)
-    finally:
-        source.close()
+    known_as = source_id or _fingerprint(path)
+    source = EnvelopeSource(path, known_as, checkpoints.load(known_as), legacy=legacy, is_alone=True)
+    progress = None if on_progress is None else lambda _done, _total: on_progress(*source.progress())
+    return _summary(source, runner.run(source, emitter, checkpoints, on_progress=progress))
 
 
 def ingest_stream(
@@ -106,7 +108,7 @@ def ingest_stream(
     taken = take(stream, place, longest=LONGEST, at_end=AtEnd.TELL)
     while batch := list(islice(taken, runner.BATCH)):
         for line in batch:
-            summary.count(unmapped.send(emitter, lines.event(line)))
+            summary.count(unmapped.send(emitter, lines.event(line, source_id=lines.origin.source_id)))
         emitter.flush()
         if on_progress is not None:
             on_progress(place.offset, None)
@@ -121,16 +123,16 @@ def ingest_stream(
     return summary
 
 
-def _summary(source: EnvelopeSource, sent: Summary, skipped: int) -> Summary:
-    """What an ingest of ``source`` did; ``skipped`` lines had been taken in before."""
+def _summary(source: EnvelopeSource, sent: Summary) -> Summary:
+    """What an ingest of ``source`` did."""
     done, total = source.progress()
-    lines = source.place.line
+    skipped, lines = source.taken()
     return Summary(
         source.name,
-        source.lines.origin.source_id,
+        source.known_as,
         rows={adapter.STREAM: lines},
         events=sent.events,
-        skipped=0 if source.notes else skipped,
+        skipped=skipped,
         rejected=source.lines.rejected,
         already_ingested=not sent.sent and lines > 0,
         incomplete=done < total,
@@ -138,5 +140,5 @@ def _summary(source: EnvelopeSource, sent: Summary, skipped: int) -> Summary:
     )
 
 
-def _fingerprint(path: Path, first: str) -> str:
-    return identity.derive(adapter.SYSTEM, str(path.resolve()), first)
+def _fingerprint(path: Path) -> str:
+    return identity.derive(adapter.SYSTEM, str(path.resolve()))

@@ -6,14 +6,16 @@ known by its path. It tells what the trade database tells: take one of the two i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import stat
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 from tradetape.producers.adapters import hummingbot_log as adapter
 from tradetape.producers.adapters.hummingbot_log import Known
 from tradetape.producers.adapters.origin import Origin
-from tradetape.producers.connectors.rolling import LogLine, RollingLog
+from tradetape.producers.connectors.rolling import LogLine, RollingLog, is_kind
 from tradetape.producers.connectors.source import Lag
 from tradetape.producers.events import Event
 from tradetape.schemas import identity, times
@@ -24,6 +26,9 @@ REMEMBERED_ORDERS = 2000
 """Latest orders whose pair is remembered for their later events, which do not name it."""
 
 LINES_AT_ONCE = 5000
+
+QUIET_SECONDS = 2.0
+"""A poll reads lines for this long at most where none of them is an event."""
 
 
 def open_source(location: str, origin: Origin, saved: dict[str, Any] | None) -> HummingbotLogSource:
@@ -38,7 +43,7 @@ def fingerprint(location: str) -> str:
 
 def _log_file(location: str) -> Path:
     path = Path(location)
-    if path.is_dir() or not RollingLog(path, longest=MAX_LINE_BYTES).exists():
+    if is_kind(path, stat.S_ISDIR) or not RollingLog(path, longest=MAX_LINE_BYTES).exists():
         raise TradetapeError(f"{location} is no log", hint="give the bot's log file (logs/logs_….log)")
     return path
 
@@ -46,13 +51,20 @@ def _log_file(location: str) -> Path:
 class HummingbotLogSource:
     """One log, open (``Source``). ``skipped`` counts its lines of other levels."""
 
-    def __init__(self, path: Path, origin: Origin, saved: dict[str, Any] | None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        origin: Origin,
+        saved: dict[str, Any] | None,
+        *,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
         known = saved if saved is not None and saved.get("adapter") == adapter.SYSTEM else {}
         self.name = origin.instance_name or path.name
         self.source_id = origin.source_id
         self.skipped: int = known.get("skipped", 0)
         self._origin = origin
-        self._path = path
+        self._clock = clock
         self._log = RollingLog(path, longest=MAX_LINE_BYTES, state=known.get("log"))
         self._orders = {order_id: Known(pair) for order_id, pair in known.get("orders", {}).items()}
         self._counts: dict[str, int] = known.get("counts", {})
@@ -61,8 +73,15 @@ class HummingbotLogSource:
         self._ended: str = known.get("ended", "")
 
     def poll(self, limit: int) -> Sequence[Event]:
-        """The events of the next lines."""
-        return self._take(limit, ending=False)
+        """The events of the next lines; empty also where QUIET_SECONDS went by without one.
+
+        What was read until then is in ``state``, the next poll reads on behind it, and ``ended`` reads all the rest.
+        """
+        until = self._clock() + QUIET_SECONDS
+        while True:
+            found, is_end = self._take(limit, ending=False)
+            if found or is_end or self._clock() >= until:
+                return found
 
     def state(self) -> dict[str, Any]:
         """The checkpoint."""
@@ -86,8 +105,9 @@ class HummingbotLogSource:
 
     def ended(self) -> Sequence[Event]:
         """The last line, with or without its end, and the ``source_ended`` of the log."""
-        found: list[Event] = []
-        while more := self._take(LINES_AT_ONCE, ending=True):
+        found, is_end = self._take(LINES_AT_ONCE, ending=True)
+        while not is_end:
+            more, is_end = self._take(LINES_AT_ONCE, ending=True)
             found += more
         event = adapter.ADAPTER.ended(
             self._origin,
@@ -103,11 +123,10 @@ class HummingbotLogSource:
     def close(self) -> None:
         """Nothing is held open between two polls."""
 
-    def _take(self, limit: int, *, ending: bool) -> list[Event]:
-        """Events of the next lines, ``limit`` at most; lines are read on until there is one."""
-        found: list[Event] = []
-        while not found and (lines := self._log.read(limit, ending=ending)):
-            found += [event for line in lines if (event := self._event(line)) is not None]
+    def _take(self, limit: int, *, ending: bool) -> tuple[list[Event], bool]:
+        """Events of the next ``limit`` lines, and whether there were none."""
+        lines = self._log.read(limit, ending=ending)
+        found = [event for line in lines if (event := self._event(line)) is not None]
         losses, self._log.losses = self._log.losses, []
         for loss in losses:
             gap = adapter.ADAPTER.gap(
@@ -115,7 +134,7 @@ class HummingbotLogSource:
             )
             self._count(gap)
             found.append(gap)
-        return found
+        return found, not lines
 
     def _event(self, line: LogLine) -> Event | None:
         taken = line.taken

@@ -5,12 +5,15 @@ terminal status, else at the end; Order rows without a Created status. Each snap
 database (see ``store``) and costs as much as the database is long. So another one is taken only when the
 files changed, and not before ten times as long has passed as the last one took.
 
-A database that was made anew in the same place is another source: its events carry ``<source_id>@<its identity>``
-where the source was named by the user.
+A database that was made anew in the same place is another source: its events carry ``<source_id>@<its identity>``. So
+is one whose OrderStatus row that was taken last is gone or another, as in a backup that was put back: its ids are given
+to other rows, and as positions they would pass for repeats. It is read from its beginning; what it still has of the old
+one is on record twice then, under two source ids, and a warning says so.
 """
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
@@ -32,14 +35,17 @@ from tradetape.producers.connectors.hummingbot.store import (
     Store,
     open_store,
 )
+from tradetape.producers.connectors.rolling import unreadable
 from tradetape.producers.connectors.source import Lag
 from tradetape.producers.events import Event
-from tradetape.schemas import environments, times
+from tradetape.schemas import environments, identity, times
 from tradetape.schemas.errors import TradetapeError
 
 PAUSE_FACTOR = 10
 """Times as long as a snapshot took is waited before the next one: a tenth of one core at most."""
 BUSY_SECONDS = 5.0
+
+_LOG = logging.getLogger("tradetape.connect")
 
 Signature = tuple[tuple[int, int] | None, ...]
 
@@ -60,9 +66,13 @@ def open_source(location: str, origin: Origin, saved: dict[str, Any] | None) -> 
 
 @dataclass(slots=True)
 class _State:
-    """What was taken of a source. Sets hold event ids, but ``unfilled``: OrderFilled status ids without a fill."""
+    """What was taken of a source. Sets hold event ids, but ``unfilled``: OrderFilled status ids without a fill.
+
+    ``mark`` is what the OrderStatus row ``last`` is known again by.
+    """
 
     last: int = BEFORE_ALL
+    mark: str = ""
     fills: set[str] = field(default_factory=set)
     snapshots: set[str] = field(default_factory=set)
     unfilled: set[int] = field(default_factory=set)
@@ -77,6 +87,7 @@ class _State:
             return cls()
         return cls(
             last=saved["last"],
+            mark=saved.get("mark", ""),
             fills=set(saved["fills"]),
             snapshots=set(saved["snapshots"]),
             unfilled=set(saved["unfilled"]),
@@ -90,6 +101,7 @@ class _State:
         return {
             "adapter": adapter.FORMAT,
             "last": self.last,
+            "mark": self.mark,
             "fills": sorted(self.fills),
             "snapshots": sorted(self.snapshots),
             "unfilled": sorted(self.unfilled),
@@ -103,7 +115,7 @@ class _State:
 class _Snapshot:
     """One consistent state of the database, and its events behind ``state``. Raises what ``open_store`` raises.
 
-    ``is_anew``: the database is not the one that ``state`` speaks of. ``is_through``: all events were taken;
+    ``anew`` names the database where it is not the one that ``state`` speaks of. ``is_through``: all events were taken;
     ``is_old``: there was nothing new since. It is held until then, for a reader that wants to end here.
     """
 
@@ -112,16 +124,25 @@ class _Snapshot:
         with ExitStack() as opened:
             self.store = opened.enter_context(open_store(path))
             self.identity = self.store.fingerprint() if any(self.store.rows.values()) else ""
-            self.is_anew = bool(state.store and self.identity and state.store != self.identity)
+            self.anew = self._anew(state, source_id)
             self.database = self.store.database(source_id)
             self.instances: list[Instance] = []
             self.events: Iterator[tuple[Event, int | None]] = iter(())
-            if not self.is_anew:
+            if not self.anew:
                 state.store = self.identity or state.store
+                state.mark = state.mark or self.store.mark(state.last)
                 self.store.plan(state.last, state.unfilled)
                 self.instances = self.store.instances()
                 self.events = _events(self.store, self.database, state)
             self._opened = opened.pop_all()
+
+    def _anew(self, state: _State, source_id: str) -> str:
+        if not state.store or not self.identity:
+            return ""
+        if state.store != self.identity:
+            return self.identity
+        is_put_back = state.mark and self.store.has_lost(state.last, state.mark)
+        return identity.derive(adapter.FORMAT, "put back", source_id, state.mark) if is_put_back else ""
 
     def close(self) -> None:
         self._opened.close()
@@ -151,8 +172,9 @@ class HummingbotSource:
         self._read: Signature | None = None
         self._not_before = clock()
         snapshot = self._open()
-        if snapshot.is_anew:
-            self._state, self.known_as = _State(), f"{source_id}@{snapshot.identity}"
+        if snapshot.anew:
+            self._state, self.known_as = _State(), f"{source_id}@{snapshot.anew}"
+            _LOG.warning("%s was made anew, or put back: it is read from its beginning as %s", path, self.known_as)
             self._open()
 
     @property
@@ -238,9 +260,11 @@ class HummingbotSource:
                 self._snapshot.is_old = True
             return None
         snapshot = self._open()
-        if snapshot.is_anew:
+        if snapshot.anew:
             self.close()
-            raise TradetapeError(f"{self._path} was made anew", hint="it is opened again, as another source")
+            raise TradetapeError(
+                f"{self._path} was made anew, or put back", hint="it is opened again, as another source"
+            )
         return snapshot
 
     def _open(self) -> _Snapshot:
@@ -260,6 +284,7 @@ class HummingbotSource:
                 if status_id is not None:
                     self._state.last = status_id
                 found.append(self._stamped(event))
+            self._state.mark = snapshot.store.mark(self._state.last)
         except sqlite3.Error as error:
             raise sqlite_store.explained(self._path, error) from error
         return found
@@ -336,8 +361,8 @@ def _signature(path: Path) -> Signature:
             status = path.with_name(name).stat()
         except FileNotFoundError:
             found.append(None)
-        except OSError as error:
-            raise TradetapeError(f"{path} cannot be read ({error.strerror})", hint="check its permissions") from error
+        except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+            raise unreadable(path, error) from error
         else:
             found.append((status.st_size, status.st_mtime_ns))
     return tuple(found)

@@ -96,6 +96,18 @@ class Store:
                 return identity.derive(adapter.FORMAT, table, *(adapter.key(value) for value in row))
         return identity.derive(adapter.FORMAT, "empty")
 
+    def mark(self, status_id: int) -> str:
+        """What the OrderStatus row of that id is known again by; empty where there is none."""
+        row = self._connection.execute(
+            "SELECT order_id, timestamp, status FROM OrderStatus WHERE id = ?", (status_id,)
+        ).fetchone()
+        return identity.derive(adapter.FORMAT, "mark", *(adapter.key(value) for value in row)) if row else ""
+
+    def has_lost(self, status_id: int, mark: str) -> bool:
+        """Whether the row of ``mark`` is gone in a way that its id, or a lower one, is given to another row."""
+        found = self.mark(status_id)
+        return found != mark if found else self._one("SELECT coalesce(max(id), 0) FROM OrderStatus") < status_id
+
     def database(self, source_id: str) -> adapter.Database:
         """What the adapter needs to know about this database."""
         scaled = {

@@ -16,6 +16,7 @@ and will use numbers again: a note.
 from __future__ import annotations
 
 import logging
+import stat
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -25,7 +26,7 @@ from typing import Any
 from tradetape.producers.adapters import trend as adapter
 from tradetape.producers.adapters.native import moment, parse_json
 from tradetape.producers.adapters.origin import Origin
-from tradetape.producers.connectors.rolling import LogLine, RollingLog
+from tradetape.producers.connectors.rolling import LogLine, RollingLog, is_kind
 from tradetape.producers.connectors.source import Lag
 from tradetape.producers.events import Event
 from tradetape.schemas import identity, times
@@ -56,7 +57,7 @@ def fingerprint(location: str) -> str:
 
 def _ledger(location: str) -> Path:
     path = Path(location)
-    path = path / LEDGER if path.is_dir() else path
+    path = path / LEDGER if is_kind(path, stat.S_ISDIR) else path
     if not RollingLog(path, longest=MAX_LINE_BYTES).exists() and not (path.parent / SEQUENCE).exists():
         raise TradetapeError(
             f"{location} has no {LEDGER}", hint="give the bot's ledger folder (data/ledger) or the file in it"
