@@ -55,7 +55,7 @@ def hummingbot(files: tuple[Path, ...], source_id: str | None, wait: bool, home:
 
 @ingest.command()
 @click.argument("files", nargs=-1, required=True, metavar="FILE…|-", type=_FILES)
-@click.option("--source-id", help="Identity of the file [its first line]; for one FILE.")
+@click.option("--source-id", help="Identity of the file [its path]; for one FILE.")
 @click.option("--legacy", is_flag=True, help="The source may lack correlation ids; they are backfilled and labelled.")
 @_WAIT
 @home_option

@@ -51,7 +51,9 @@ def log(folder: Path, seed: int) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("kind", "write"), [("envelope", canonical), ("hummingbot", trades), ("hummingbot-log", log)], ids=str
+    ("kind", "write"),
+    [("envelope", canonical), ("hummingbot", trades), ("hummingbot-log", log)],
+    ids=["envelope", "hummingbot", "hummingbot-log"],
 )
 def test_a_reader_killed_again_and_again_records_every_record_once(
     kind: str, write: Write, pipeline: Pipeline, tmp_path: Path
