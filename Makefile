@@ -7,7 +7,7 @@ READY := .venv/.ready
 PARALLEL := -n 2
 export TRADETAPE_HOME ?= $(CURDIR)/.tradetape
 
-.PHONY: demo up down test unit check bench requirements lock clean
+.PHONY: demo up down test unit seeds check coverage bench requirements lock clean
 
 demo: $(READY)  ## a simulated fleet, from its native stores to an audit report
 	$(BIN)/tradetape demo
@@ -21,10 +21,15 @@ test: $(READY)  ## everything, on the real embedded stack
 unit: $(READY)  ## what needs no server
 	$(BIN)/pytest $(PARALLEL) -m "not integration and not crash"
 
-check: $(READY)  ## style, types, coverage of the unit tests
+seeds: $(READY)  ## many more kills of worker and sink under load: TRADETAPE_SEEDS=100 make seeds
+	TRADETAPE_SEEDS=$${TRADETAPE_SEEDS:-100} $(BIN)/pytest tests/crash/test_processes.py
+
+check: $(READY)  ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+coverage: $(READY)  ## lines that the unit tests reach
 	$(BIN)/pytest $(PARALLEL) -m "not integration and not crash" --cov --cov-report=term:skip-covered
 
 bench: $(READY)  ## ratios against peers, measured in one run

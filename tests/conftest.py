@@ -27,3 +27,8 @@ class ByServers(LoadScopeScheduling):
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByServers:
     """How ``pytest -n`` shares the tests out."""
     return ByServers(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Consumers read their topic from its beginning: their tests come before those that fill it."""
+    items.sort(key=lambda item: item.path.name != "test_consumer.py")

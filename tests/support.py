@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 from collections.abc import Callable
 from typing import TypeVar
 
+from tradetape.infra.embedded.ports import is_free
+
 T = TypeVar("T")
 
 _POLL_SECONDS = 0.02
+_APART = range(30000, 32700)
+"""Ports where no stack looks for a free one, and from which no connection goes out."""
 
 
 def eventually(fn: Callable[[], T], timeout: float = 10.0, message: str = "") -> T:
@@ -31,3 +36,9 @@ def eventually(fn: Callable[[], T], timeout: float = 10.0, message: str = "") ->
         if time.monotonic() >= deadline:
             raise AssertionError(f"not within {timeout} s: {message} (last: {last})")
         threading.Event().wait(_POLL_SECONDS)
+
+
+def ports_apart(*services: str) -> list[str]:
+    """Options of `tradetape up` for ports that stay a stack's own while it is down, whatever other stacks do."""
+    numbers = [port for port in random.sample(_APART, 50) if is_free(port)][: len(services)]
+    return [part for name, port in zip(services, numbers, strict=True) for part in (f"--{name}-port", str(port))]

@@ -50,6 +50,15 @@ def chosen(
             os.close(lease)
 
 
+def hold(cache: Path, numbers: Collection[int]) -> list[int]:
+    """Keep ``numbers`` for a stack while it runs, also in the moments when one of its services is started again.
+
+    Returns descriptors that hold them until they are closed. One that another stack holds is left to it.
+    """
+    held = (try_lock(_held(cache, port)) for port in numbers)
+    return [descriptor for descriptor in held if descriptor is not None]
+
+
 def is_free(port: int) -> bool:
     """Whether nothing listens on ``port`` of the loopback interface."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
@@ -88,10 +97,22 @@ def _check(cache: Path, service: str, port: int, fixed: Mapping[str, int], lease
 def _first_free(cache: Path, preferred: int, avoid: Collection[int], leases: list[int]) -> int:
     for port in range(preferred, preferred + _SEARCH):
         if port not in avoid and _lease(cache, port, leases):
-            if is_free(port):
+            if is_free(port) and not _is_held(cache, port):
                 return port
             os.close(leases.pop())
     raise TradetapeError(f"no free port between {preferred} and {preferred + _SEARCH - 1}", hint="free one")
+
+
+def _held(cache: Path, port: int) -> Path:
+    return cache / "ports" / f"{port}.held"
+
+
+def _is_held(cache: Path, port: int) -> bool:
+    descriptor = try_lock(_held(cache, port))
+    if descriptor is None:
+        return True
+    os.close(descriptor)
+    return False
 
 
 def _lease(cache: Path, port: int, leases: list[int]) -> bool:

@@ -231,7 +231,7 @@ def _exit_text(code: int) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Supervise the stack of a home as recorded in its ``stack.json``. Exit code 1: another one does already."""
     from tradetape.infra import settings
-    from tradetape.infra.embedded import artifacts, components
+    from tradetape.infra.embedded import artifacts, components, ports
     from tradetape.infra.stackfile import StackFile
 
     parser = argparse.ArgumentParser(prog="tradetape-supervisor")
@@ -245,14 +245,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if lock is None or stack is None:
         log.error("another supervisor works in %s" if lock is None else "there is no stack.json in %s", home)
         return 1
-    wanted = components.build(home, stack, artifacts.ensure(settings.resolve_cache()), components.select(options.only))
+    cache = settings.resolve_cache()
+    wanted = components.build(home, stack, artifacts.ensure(cache), components.select(options.only))
+    held = ports.hold(cache, stack.ports.values())
     supervisor = Supervisor(wanted, home)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: supervisor.request_stop())
     try:
         supervisor.run()
     finally:
-        os.close(lock)
+        for descriptor in (*held, lock):
+            os.close(descriptor)
     log.info("stopped")
     return 0
 

@@ -1,8 +1,4 @@
-"""A connector in a process of its own that dies where it should, again and again.
-
-As a program it takes one source in: Kafka, registry, the module of the connector, the id of the source, its location,
-the folder of its checkpoints, its quote asset, records in a batch, and "follow" or nothing.
-"""
+"""A connector in a process of its own that dies where it should, again and again."""
 
 from __future__ import annotations
 
@@ -13,17 +9,14 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 
 from tests.crash.pipeline import KILLED, Pipeline, random_moment
+from tests.crash.reading import OPEN, origin
 
-from tradetape.producers.adapters.origin import Origin
-from tradetape.producers.checkpoints import Checkpoints
-from tradetape.producers.connectors import runner
-from tradetape.producers.emitter import Emitter
 from tradetape.schemas.crashpoints import VARIABLE
-from tradetape.schemas.instruments import Instruments
+
+__all__ = ["BATCH", "RUNNER_POINTS", "SEEDS", "Reader", "origin"]
 
 SEEDS = 20
 BATCH = 15
@@ -32,13 +25,6 @@ LONGEST = 0.2
 """Seconds until a kill at a random moment: a reader takes what is there in about as long."""
 
 END_SECONDS = 120.0
-
-_OPEN = "open\n"
-
-
-def origin(source_id: str, quote: str = "") -> Origin:
-    """Whose the records of ``source_id`` are, for the reader and for an undisturbed reading."""
-    return Origin(source_id, f"{source_id}-bot", "binance", source_id, instruments=Instruments(quote=quote))
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +47,7 @@ class Reader:
         process = self._start(point=f"{point}:{rng.randint(1, 3)}" if point else "", follow=True)
         try:
             assert process.stdout is not None
-            assert process.stdout.readline() == _OPEN, process.communicate()[1]
+            assert process.stdout.readline() == OPEN, process.communicate()[1]
             if point:
                 process.wait(END_SECONDS)
             else:
@@ -91,19 +77,5 @@ class Reader:
         env = {**self.pipeline.env, VARIABLE: point} if point else self.pipeline.env
         kafka, registry = env["TRADETAPE_BOOTSTRAP_SERVERS"], env["TRADETAPE_REGISTRY_URL"]
         source = (self.module, self.source_id, self.location, str(self.folder), self.quote, str(self.batch))
-        command = [sys.executable, "-m", "tests.crash.reader", kafka, registry, *source, "follow" if follow else ""]
+        command = [sys.executable, "-m", "tests.crash.reading", kafka, registry, *source, "follow" if follow else ""]
         return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def main() -> None:
-    kafka, registry, module, source_id, location, folder, quote, batch, follow = sys.argv[1:]
-    connector = import_module(f"tradetape.producers.connectors.{module}")
-    checkpoints = Checkpoints(Path(folder))
-    with Emitter(kafka, registry) as emitter:
-        print(_OPEN, end="", flush=True)
-        source = connector.open_source(location, origin(source_id, quote), checkpoints.load(source_id))
-        runner.run(source, emitter, checkpoints, follow=bool(follow), batch=int(batch), interval=0.01)
-
-
-if __name__ == "__main__":
-    main()

@@ -20,6 +20,8 @@ from tradetape.producers.simulator import envelope_lines, simulate_hummingbot
 pytestmark = [pytest.mark.crash, pytest.mark.req("P-06", "P-10")]
 
 STORED_SECONDS = 60.0
+OTHER_BOT = 9
+"""The ninth simulated bot: the first ones are those of ``test_ingest``, on the same stack."""
 
 Write = Callable[[Path, int], Path]
 """Writes on into a folder, as a seed says; returns the file."""
@@ -33,7 +35,7 @@ def canonical(folder: Path, seed: int) -> Path:
 
 
 def trades(folder: Path, seed: int) -> Path:
-    return simulate_hummingbot(folder, bots=1, orders_per_bot=8, seed=seed).files[0]
+    return simulate_hummingbot(folder, bots=OTHER_BOT, orders_per_bot=8, seed=seed).files[-1]
 
 
 def log(folder: Path, seed: int) -> Path:

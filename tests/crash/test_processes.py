@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -24,7 +25,8 @@ pytestmark = [
     pytest.mark.usefixtures("pipeline"),
 ]
 
-SEEDS = range(20)
+SEEDS = range(int(os.environ.get("TRADETAPE_SEEDS", "20")))
+"""`make seeds` runs more of them."""
 RECORDS = 1_500
 SLICES = 12
 

@@ -279,6 +279,20 @@ def test_a_closed_port_is_not_healthy() -> None:
     assert "refused" in reason
 
 
+def test_ports_of_a_running_stack_are_kept_while_its_services_are_down(tmp_path: Path) -> None:
+    with ports.chosen(tmp_path, {}, {}, NAMES) as one:
+        numbers = one.values()
+    held = ports.hold(tmp_path, numbers)
+    try:
+        with ports.chosen(tmp_path, {}, {}, NAMES) as two:
+            assert not set(numbers) & set(two.values())
+    finally:
+        for descriptor in held:
+            os.close(descriptor)
+    with ports.chosen(tmp_path, {}, {}, NAMES) as three:
+        assert three == one
+
+
 def test_a_taken_port_names_port_program_and_remedy(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
+
+from tradetape.infra.cli import main as cli
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,14 +34,21 @@ class Tradetape:
             )
         return done
 
+    def ask(self, *arguments: str) -> list[dict[str, Any]]:
+        """The rows that a question answers, without a process of its own: most of what one costs is its imports."""
+        done = CliRunner().invoke(cli.tradetape, ["--home", str(self.home), *arguments, "--output", "json"])
+        if done.exception is not None:
+            raise AssertionError(f"{arguments}: {done.output}") from done.exception
+        return [json.loads(line) for line in done.stdout_bytes.splitlines()]
+
     def rows(self, query: str, **params: str) -> list[dict[str, Any]]:
         """The rows of a named query, from its JSON output."""
         given = [part for name, value in params.items() for part in ("--param", f"{name}={value}")]
-        return [json.loads(line) for line in self.run("query", query, "--output", "json", *given).stdout.splitlines()]
+        return self.ask("query", query, *given)
 
     def sql(self, statement: str) -> list[dict[str, Any]]:
         """The rows of a statement of one's own."""
-        return [json.loads(line) for line in self.run("sql", statement, "--output", "json").stdout.splitlines()]
+        return self.ask("sql", statement)
 
 
 @pytest.fixture(scope="session")

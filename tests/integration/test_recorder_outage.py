@@ -11,6 +11,7 @@ from time import perf_counter
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 from tests.integration.conftest import Tradetape
+from tests.support import ports_apart
 
 from tradetape.infra import settings
 from tradetape.producers.recorder import Recorder
@@ -31,7 +32,7 @@ SECONDS = 60.0
 def servers(tmp_path: Path) -> Iterator[Tradetape]:
     """Kafka and a registry that this test may stop, with the schemas registered."""
     tradetape = Tradetape(tmp_path / "home")
-    tradetape.run("up", "--only", SERVERS)
+    tradetape.run("up", "--only", SERVERS, *ports_apart("kafka", "registry"))
     try:
         register_all(Registry(addresses(tradetape)["registry_url"]))
         yield tradetape

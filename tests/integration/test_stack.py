@@ -16,7 +16,7 @@ from typing import Any
 
 import psutil
 import pytest
-from tests.support import eventually
+from tests.support import eventually, ports_apart
 
 from tradetape.infra import settings
 from tradetape.infra.embedded import processes
@@ -132,7 +132,8 @@ def read_everywhere(home: Path) -> tuple[list[str], list[str], list[str]]:
 @pytest.mark.req("P-06")
 def test_data_survives_down_and_kill_9_and_nothing_is_left_behind(homes: Path) -> None:
     home = homes / "a home, with spaces; and ünicode"
-    up = tradetape("up", "--only", SERVERS, "--partitions", "3", home=home)
+    own_ports = ports_apart("kafka", "registry", "clickhouse")
+    up = tradetape("up", "--only", SERVERS, "--partitions", "3", *own_ports, home=home)
     assert f"the stack is up in {home}" in up.stdout
     write_everywhere(home, "first")
     first = pids_of(home)
