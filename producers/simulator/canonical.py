@@ -10,7 +10,7 @@ from random import Random
 from typing import Any, NamedTuple
 
 from tradetape.producers.simulator.canonical_defects import DEFECTS, SKEW_US, TOLD, WRITTEN, Event
-from tradetape.producers.simulator.ledger import START_MS, Injected, Ledger
+from tradetape.producers.simulator.ledger import SILENT, START_MS, Defects, Injected, Ledger, spoken, to_inject
 from tradetape.producers.simulator.lines import BREAKS, broken_line, new_id
 from tradetape.producers.simulator.walk import Walk
 from tradetape.schemas import times
@@ -35,7 +35,7 @@ def simulate(
     bots: int,
     steps: int,
     seed: int,
-    defects: Mapping[str, Any] | Iterable[str] = (),
+    defects: Defects = (),
     start_ms: int = START_MS,
 ) -> Ledger:
     """Let each bot write a run into its file (``canonical_bot_1.jsonl``…), or append it; arguments as of ``run``."""
@@ -56,7 +56,7 @@ def run(
     *,
     steps: int,
     seed: int,
-    defects: Mapping[str, Any] | Iterable[str] = (),
+    defects: Defects = (),
     start_ms: int = START_MS,
 ) -> Run:
     """The next run of the bot ``number`` that is called like the file at ``path``, where its runs so far are.
@@ -65,15 +65,8 @@ def run(
     about in the middle. Its clock begins at ``start_ms`` (milliseconds since 1970), or after its last line where that
     is later. Raises ValueError for an unknown defect and for more defects than steps.
     """
-    given = defects if isinstance(defects, Mapping) else dict.fromkeys(defects, 1)
-    wanted = {kind: count if isinstance(count, int) else 1 for kind, count in given.items()}
-    unknown = wanted.keys() - DEFECTS.keys()
-    if unknown:
-        raise ValueError(f"no such defect: {', '.join(sorted(unknown))}; known are {', '.join(DEFECTS)}")
-    is_silent = bool(wanted.pop("silent", 0))
-    kinds = [kind for kind in DEFECTS for _ in range(wanted.get(kind, 0))]
-    if len(kinds) + is_silent > steps:
-        raise ValueError(f"{len(kinds) + is_silent} defects do not fit into {steps} steps")
+    wanted = to_inject(defects, DEFECTS, room=steps)
+    is_silent, kinds = SILENT in wanted, spoken(wanted)
     before = path.read_bytes().splitlines() if path.exists() else []
     random = Random(f"canonical:{seed}:{path.stem}:{len(before)}")
     bot = _Bot(path.stem, number, random, _last_moment(before, start_ms))

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 from random import Random
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from tradetape.producers.simulator.ledger import START_MS, Injected, Ledger
+from tradetape.producers.simulator.ledger import SILENT, START_MS, Defects, Injected, Ledger, spoken, to_inject
 
 SCALE = 6
 TICK_MS = 5000
@@ -83,7 +83,7 @@ def simulate_hummingbot(
     bots: int,
     orders_per_bot: int,
     seed: int,
-    defects: Mapping[str, Any] | Iterable[str] = (),
+    defects: Defects = (),
     start_ms: int = START_MS,
 ) -> Ledger:
     """Write one Hummingbot database per bot into ``folder`` (``sim_mm_1.sqlite``…), or go on with those there.
@@ -92,15 +92,8 @@ def simulate_hummingbot(
     the middle. A bot's clock begins at ``start_ms`` (milliseconds since 1970), or after its last record where that is
     later. Raises ValueError for an unknown defect and for more defects than orders.
     """
-    given = defects if isinstance(defects, Mapping) else dict.fromkeys(defects, 1)
-    wanted = {kind: count if isinstance(count, int) else 1 for kind, count in given.items()}
-    unknown = wanted.keys() - CODES.keys()
-    if unknown:
-        raise ValueError(f"no such defect: {', '.join(sorted(unknown))}; known are {', '.join(CODES)}")
-    is_silent = bool(wanted.pop("silent", 0))
-    kinds = [kind for kind in CODES for _ in range(wanted.get(kind, 0))]
-    if len(kinds) + is_silent > orders_per_bot:
-        raise ValueError(f"{len(kinds) + is_silent} defects do not fit into {orders_per_bot} orders")
+    wanted = to_inject(defects, CODES, room=orders_per_bot, unit="orders")
+    is_silent, kinds = SILENT in wanted, spoken(wanted)
     orders = max(len(kinds), orders_per_bot // 2) if is_silent else orders_per_bot
     folder.mkdir(parents=True, exist_ok=True)
     ledger = Ledger()

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_EVEN, Decimal
 from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
 
-from tradetape.producers.simulator.ledger import START_MS, Injected, Ledger
+from tradetape.producers.simulator.ledger import SILENT, START_MS, Defects, Injected, Ledger, spoken, to_inject
 from tradetape.producers.simulator.walk import Walk
 
 LEDGER = Path("data") / "ledger" / "events.jsonl"
@@ -45,7 +45,7 @@ def simulate(
     bots: int,
     steps: int,
     seed: int,
-    defects: Mapping[str, Any] | Iterable[str] = (),
+    defects: Defects = (),
     start_ms: int = START_MS,
 ) -> Ledger:
     """Write ``steps`` cycles of each bot into its ledger (``trend_bot_1/data/ledger/events.jsonl``…), or go on there.
@@ -54,15 +54,8 @@ def simulate(
     bot stops about in the middle. A bot's clock begins at ``start_ms`` (milliseconds since 1970), or after its last
     line where that is later. Raises ValueError for an unknown defect and for more defects than cycles.
     """
-    given = defects if isinstance(defects, Mapping) else dict.fromkeys(defects, 1)
-    wanted = {kind: times if isinstance(times, int) else 1 for kind, times in given.items()}
-    unknown = wanted.keys() - DEFECTS.keys()
-    if unknown:
-        raise ValueError(f"no such defect: {', '.join(sorted(unknown))}; known are {', '.join(DEFECTS)}")
-    is_silent = bool(wanted.pop("silent", 0))
-    kinds = [kind for kind in DEFECTS for _ in range(wanted.get(kind, 0))]
-    if len(kinds) + is_silent > steps:
-        raise ValueError(f"{len(kinds) + is_silent} defects do not fit into {steps} cycles")
+    wanted = to_inject(defects, DEFECTS, room=steps, unit="cycles")
+    is_silent, kinds = SILENT in wanted, spoken(wanted)
     cycles = max(len(kinds), steps // 2) if is_silent else steps
     ledger = Ledger()
     for number in range(1, bots + 1):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -36,6 +35,7 @@ def test_all_are_taken_in_over_one_emitter_few_at_a_time(tmp_path: Path, checkpo
     paths = [table(tmp_path / f"s{number:02}.db", number) for number in range(50)]
     emitter = Listed()
     lock, polling, most = threading.Lock(), 0, 0
+    met = threading.Event()
 
     class Watched(Table):
         def poll(self, limit: int) -> Sequence[Event]:
@@ -43,7 +43,9 @@ def test_all_are_taken_in_over_one_emitter_few_at_a_time(tmp_path: Path, checkpo
             with lock:
                 polling += 1
                 most = max(most, polling)
-            time.sleep(0.001)
+                if polling > 1:
+                    met.set()
+            met.wait(10)  # until two were at work at a time
             with lock:
                 polling -= 1
             return super().poll(limit)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import closing
 from datetime import UTC, datetime
 from decimal import ROUND_HALF_EVEN, Decimal
@@ -13,7 +13,7 @@ from random import Random
 from typing import Any
 
 from tradetape.producers.simulator.catalyst.log import MIGRATION_DDL, SNAPSHOTS_DDL, STORE_DDL, EventLog, to_json
-from tradetape.producers.simulator.ledger import START_MS, Injected, Ledger
+from tradetape.producers.simulator.ledger import SILENT, START_MS, Defects, Injected, Ledger, spoken, to_inject
 from tradetape.producers.simulator.walk import Walk
 
 TICKERS = (("AAPL", "189.50"), ("NVDA", "481.20"), ("AMC", "7.35"), ("PLTR", "18.40"))
@@ -45,7 +45,7 @@ def simulate(
     bots: int,
     steps: int,
     seed: int,
-    defects: Mapping[str, Any] | Iterable[str] = (),
+    defects: Defects = (),
     start_ms: int = START_MS,
 ) -> Ledger:
     """Write one event store per bot into the folder ``target`` (``catalyst_1.db``…), or go on with those there.
@@ -54,13 +54,8 @@ def simulate(
     store. ``defects`` names what to inject, once per bot, or how often per bot. Raises ValueError for an unknown defect
     and for more defects than steps.
     """
-    wanted = _times(defects)
-    unknown = wanted.keys() - DEFECTS.keys()
-    if unknown:
-        raise ValueError(f"no such defect: {', '.join(sorted(unknown))}; known are {', '.join(DEFECTS)}")
-    kinds = [kind for kind in DEFECTS for _ in range(wanted.get(kind, 0)) if kind != "silent"]
-    if len(kinds) + ("silent" in wanted) > steps:
-        raise ValueError(f"{len(kinds)} defects do not fit into {steps} steps")
+    wanted = to_inject(defects, DEFECTS, room=steps)
+    kinds = spoken(wanted)
     target.mkdir(parents=True, exist_ok=True)
     ledger = Ledger()
     for number in range(1, bots + 1):
@@ -69,7 +64,7 @@ def simulate(
             connection.execute("PRAGMA synchronous = OFF")
             connection.executescript(MIGRATION_DDL if number % 2 else STORE_DDL + SNAPSHOTS_DDL)
             bot = _Bot(connection, number, seed, start_ms)
-            bot.trade(steps, kinds, ledger, silent="silent" in wanted)
+            bot.trade(steps, kinds, ledger, silent=SILENT in wanted)
             ledger.rows[bot.instance] = {
                 table: connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
                 for table in ("event_log", "event_snapshots")
@@ -326,12 +321,6 @@ class _Bot:
         return self._log.append(
             event_type, (kind, name), payload, source=source, correlation_id=correlation_id, **options
         )
-
-
-def _times(defects: Mapping[str, Any] | Iterable[str]) -> dict[str, int]:
-    """How often each defect is wanted; ``DEFECTS`` itself means each of them once."""
-    given = defects if isinstance(defects, Mapping) else dict.fromkeys(defects, 1)
-    return {name: count if isinstance(count, int) else 1 for name, count in given.items()}
 
 
 def _cents(value: Decimal) -> Decimal:

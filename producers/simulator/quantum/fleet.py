@@ -12,7 +12,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import redis
 
-from tradetape.producers.simulator.ledger import START_MS, Ledger
+from tradetape.producers.simulator.ledger import START_MS, Ledger, to_inject
 from tradetape.producers.simulator.quantum.bot import DEFECTS, Bot
 from tradetape.producers.simulator.quantum.writer import Writer
 
@@ -47,13 +47,7 @@ def simulate(
     correlation_id and causation_id; the document has none. Goes on where a database ends. Raises ValueError for an
     unknown defect, and for more defects than steps.
     """
-    wanted = dict(defects) if isinstance(defects, Mapping) else dict.fromkeys(defects, 1)
-    unknown = wanted.keys() - DEFECTS.keys()
-    if unknown:
-        raise ValueError(f"no such defect: {', '.join(sorted(unknown))}; known are {', '.join(DEFECTS)}")
-    kinds = [kind for kind in DEFECTS for _ in range(wanted.get(kind, 0))]
-    if len(kinds) > steps:
-        raise ValueError(f"{len(kinds)} defects do not fit into {steps} steps")
+    kinds = to_inject(defects, DEFECTS, room=steps)
     ledger = Ledger()
     for number in range(1, bots + 1):
         client = redis.Redis.from_url(bot_location(target, number), decode_responses=True)

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
 
-from tradetape.producers.simulator.ledger import START_MS, Injected, Ledger
+from tradetape.producers.simulator.ledger import SILENT, START_MS, Injected, Ledger, spoken, to_inject
 from tradetape.producers.simulator.turtle.bot import Turtle
 from tradetape.producers.simulator.turtle.desk import Entry, new_uuid
 
@@ -95,15 +95,9 @@ def simulate(
     the days after the middle. A bot's first day is the one after ``start_ms`` (milliseconds since 1970) or after its
     last. Raises ValueError for an unknown defect and for more defects than days.
     """
-    wanted = dict(defects) if isinstance(defects, Mapping) else dict.fromkeys(defects, 1)
-    unknown = wanted.keys() - DEFECTS.keys()
-    if unknown:
-        raise ValueError(f"no such defect: {', '.join(sorted(unknown))}; known are {', '.join(DEFECTS)}")
-    kinds = [kind for kind in DEFECTS for _ in range(wanted.get(kind, 0))]
-    kinds = [kind for kind in kinds if kind != "silent"]
-    if len(kinds) > steps:
-        raise ValueError(f"{len(kinds)} defects do not fit into {steps} days")
-    days = max(steps // 2, len(kinds)) if "silent" in wanted else steps
+    wanted = to_inject(defects, DEFECTS, room=steps, unit="days")
+    kinds = spoken(wanted)
+    days = max(steps // 2, len(kinds)) if SILENT in wanted else steps
     life = _Life(seed, days, kinds, start_ms)
     ledger = Ledger()
     for number in range(1, bots + 1):
@@ -119,9 +113,9 @@ def simulate(
             row = connection.execute("SELECT count(*) FROM events").fetchone()
         for kind, subject, _ in injected:
             ledger.injected.append(Injected(kind, instance_name(number), subject, *DEFECTS[kind]))
-        if "silent" in wanted:
+        if SILENT in wanted:
             name = instance_name(number)
-            ledger.injected.append(Injected("silent", name, name, *DEFECTS["silent"]))
+            ledger.injected.append(Injected(SILENT, name, name, *DEFECTS[SILENT]))
         ledger.rows[instance_name(number)] = {TABLE: row[0] if row else 0}
     return ledger
 
