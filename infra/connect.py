@@ -172,7 +172,7 @@ def run(
 @contextmanager
 def to_kafka(home: Path, bootstrap_servers: str, registry_url: str) -> Iterator[Kafka]:
     """A connection to Kafka, with the checkpoints of that cluster in ``home``."""
-    with Emitter(bootstrap_servers, registry_url, client_id="tradetape-connect") as emitter:
+    with Emitter(bootstrap_servers, registry_url, client_id="tradetape-connect", ahead=False) as emitter:
         yield Kafka(emitter, Checkpoints.for_cluster(home, emitter.cluster_id()))
 
 

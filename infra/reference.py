@@ -15,6 +15,7 @@ from tradetape.processors.findings import CATALOGUE as FINDINGS
 from tradetape.producers.adapters import mapping
 from tradetape.schemas import rules, topics
 from tradetape.schemas.catalogue import (
+    OUTPUTS,
     EventType,
     Schema,
     core_type,
@@ -48,7 +49,7 @@ def systems() -> list[str]:
 def asyncapi() -> dict[str, Any]:
     """An AsyncAPI 3 document: a channel per topic, a message per event type and output, with the registered schemas."""
     events = {event_type.name: _message(event_type.name, event_type.schema) for event_type in event_types().values()}
-    outputs = {name: _message(name, output_schema(name)) for name in ("audited", "risk", "alerts")}
+    outputs = {name: _message(name, output_schema(name)) for name in OUTPUTS}
     by_topic = {topics.EVENTS: events, **{f"tradetape.{name}": {name: found} for name, found in outputs.items()}}
     purposes = {topic.name: topic.purpose for topic in topics.CATALOGUE}
     return {
@@ -192,14 +193,29 @@ def _take(take: mapping.Take) -> str:
 def _findings() -> Iterator[str]:
     yield "# Findings"
     yield ""
+    yield "What an accepted event may show; it is on record either way. Errors and critical ones also become an alert."
+    yield ""
+    yield "A figure is recomputed to half a unit of its last decimal; trailing zeros do not count (13650.00 is 13650)."
+    yield ""
     yield from _table(
-        ("code", "severity", "counted by", "meaning"),
-        [(f"`{code}`", found.severity, found.subject, found.meaning) for code, found in FINDINGS.items()],
+        ("code", "severity", "counted by", "meaning", "example", "promise"),
+        [
+            (f"`{code}`", kind.severity, kind.subject, kind.meaning, kind.example, ", ".join(kind.requirements))
+            for code, kind in FINDINGS.items()
+        ],
     )
     yield ""
     yield "# Reasons for rejection"
     yield ""
-    yield from _table(("code", "meaning"), [(f"`{code}`", meaning) for code, meaning in rules.REASONS.items()])
+    yield "What breaks the contract; the event is quarantined with its bytes and these codes."
+    yield ""
+    yield from _table(
+        ("code", "meaning", "example", "promise"),
+        [
+            (f"`{code}`", reason.meaning, reason.example, ", ".join(reason.requirements))
+            for code, reason in rules.REASONS.items()
+        ],
+    )
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""The way of an event through the processor: validate → link → check lineage → fold risk.
+"""The way of an event through the processor: validate → link → check lineage → fold risk → hold it against limits.
 
 A pure function of (state, raw record): no I/O, no clock, no other topic. The live worker, replay and every test call
 this one.
@@ -7,28 +7,46 @@ this one.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from tradetape.processors import correlation, lineage, outputs, reading, repeats, risk, sequences
+from tradetape.processors import (
+    correlation,
+    expiry,
+    lineage,
+    outputs,
+    reading,
+    repeats,
+    risk,
+    semantics,
+    sequences,
+    trade_statistics,
+    trading_state,
+)
+from tradetape.processors.control import watch
+from tradetape.processors.correlation import Cause, Link
 from tradetape.processors.findings import ALERTING, NOTED, OPENED, Finding, finding
+from tradetape.processors.lineage import Order
+from tradetape.processors.portfolio import deltas
 from tradetape.processors.reading import RawRecord, Reading, SchemaById
-from tradetape.processors.state import Order, PartitionState
+from tradetape.processors.sequences import Track
+from tradetape.processors.state import PartitionState
+from tradetape.processors.trade_statistics import Trade
+from tradetape.processors.trading_state import Changes
+
+EXPIRING = {kind.KEY: kind for kind in (Order, Link, Cause, Track, Trade)}
+"""The kinds of records that a partition forgets in time."""
 
 ACCEPTED, DUPLICATE, REJECTED = "accepted", "duplicate", "rejected"
-
-CLOCK_TOLERANCE = 5 * 60 * 1_000_000
-"""Microseconds by which a producer's clock may run ahead of the broker's."""
-
-ADVISORY = "NONE"
-"""The only execution_power that a signal may have (S4-11)."""
 
 
 class Output(NamedTuple):
     """What one raw record causes, in the order of derived_seq."""
 
     audited: dict[str, Any]
+    derived: tuple[dict[str, Any], ...] = ()
     risk: dict[str, Any] | None = None
+    deltas: tuple[dict[str, Any], ...] = ()
     alerts: tuple[dict[str, Any], ...] = ()
 
 
@@ -43,29 +61,57 @@ def process(raw: RawRecord, state: PartitionState, schema_by_id: SchemaById) -> 
         return _duplicate(raw, read, repeated)
     read.violations = reading.judge(event, event_type)
     if read.violations:
-        sequences.pass_over(event, state)
+        sequences.pass_over(raw, event, state)
         return _rejected(raw, read)
     order = _order(event, state)
     if order is not None and lineage.is_repeated_fill(order, event):
         return _duplicate(raw, read, repeats.REPEATED)
-    repeats.remember(event, state)
-    link = correlation.link(event)
-    findings = _event_findings(raw, event) + sequences.observe(event, state)
-    figures = None
+    repeats.remember(raw, event, state)
+    linked = correlation.link(raw, event, state)
+    findings = [*linked.findings, *_forgotten(raw, event, state)]
+    findings += semantics.observe(raw, event, event_type, state) + sequences.observe(raw, event, state)
+    was_open = order is not None and order.is_open
     if order is not None:
-        was_open = order.is_open
-        findings += lineage.observe(order, event)
-        state.touch(order, *risk.order_key(event))
-        figures, risk_findings = risk.observe(event, order, was_open, state)
-        findings += risk_findings
-    elif event["event_type"] == "order_failed":
-        figures, _ = risk.observe(event, None, False, state)
-    verdict = outputs.audited(raw, read, disposition=ACCEPTED, link=link, findings=findings)
-    return _with_derived(raw, event, verdict, figures, findings)
+        findings += lineage.observe(order, event, carried=linked.link in correlation.CARRIED)
+        expiry.touch(state, order, raw.timestamp, *risk.order_key(event))
+    figures, risk_findings = risk.observe(raw, event, order, was_open, state)
+    figure = None if figures is None else outputs.risk_figure(raw, event, figures)
+    findings += risk_findings + trade_statistics.observe(raw, event, state)[1]
+    derived = [outputs.link_resolved(raw, event, resolved) for resolved in linked.resolved]
+    changes = trading_state.observe(raw, event, state)
+    if changes is not None:
+        findings += _unexpected(event, changes)
+        derived += _trading_state(raw, event, changes, state)
+    findings += watch.take(raw.timestamp, event, state) + watch.observe(raw.timestamp, event, figure, state)
+    verdict = outputs.audited(
+        raw, read, disposition=ACCEPTED, link=linked.link, linked_by=linked.linked_by, findings=findings
+    )
+    return _numbered(
+        verdict,
+        derived=derived,
+        figure=figure,
+        changes=_deltas(raw, event, figure, state),
+        alerts=[
+            outputs.alert(raw, event, found)
+            for found in findings
+            if found.status == OPENED and found.severity in ALERTING
+        ],
+    )
 
 
 def _order(event: Mapping[str, Any], state: PartitionState) -> Order | None:
     return state.get(Order, *risk.order_key(event)) if lineage.order_id(event) else None
+
+
+def _forgotten(raw: RawRecord, event: Mapping[str, Any], state: PartitionState) -> list[Finding]:
+    """What the partition forgot as time came to this event."""
+    forgotten = expiry.work_off(state, raw.timestamp, EXPIRING)
+    return [
+        finding(
+            "state_expired", NOTED, event["event_id"], json.dumps({"kind": kind, "count": count}, separators=(",", ":"))
+        )
+        for kind, count in forgotten.items()
+    ]
 
 
 def _rejected(raw: RawRecord, read: Reading) -> Output:
@@ -80,49 +126,47 @@ def _duplicate(raw: RawRecord, read: Reading, reason: str) -> Output:
     return Output(outputs.audited(raw, read, disposition=DUPLICATE, reasons=[reason], findings=findings))
 
 
-def _event_findings(raw: RawRecord, event: Mapping[str, Any]) -> list[Finding]:
-    """What the event shows by itself, whatever came before it."""
-    found: list[Finding] = []
-    if event["precision_rounded"]:
-        found.append(finding("precision_rounded", OPENED, event["event_id"], _keys(event["precision_rounded"])))
-    if event["ts_utc"] > raw.timestamp + CLOCK_TOLERANCE:
-        ahead = (event["ts_utc"] - raw.timestamp) // 1_000_000
-        found.append(finding("clock_ahead", OPENED, event["event_id"], f'{{"ahead_seconds":{ahead}}}'))
-    payload = event["payload"]
-    price = payload.get("fill_price") if event["event_type"] == "order_filled" else payload.get("price")
-    if price is not None and not price:
-        found.append(finding("zero_price", OPENED, event["event_id"]))
-    if event["assumed"]:
-        found.append(finding("value_assumed", NOTED, event["event_id"], _keys(event["assumed"])))
-    power = payload.get("execution_power")
-    if power is not None and power.upper() != ADVISORY:
-        found.append(finding("execution_power_not_none", OPENED, event["event_id"], _power(power)))
-    return found
+def _unexpected(event: Mapping[str, Any], changes: Changes) -> list[Finding]:
+    if not changes.unexpected:
+        return []
+    return [finding("state_unexpected", NOTED, event["event_id"], _detail(said=changes.unexpected))]
 
 
-def _power(claimed: str) -> str:
-    return json.dumps({"expected": ADVISORY, "recorded": claimed[:80]}, separators=(",", ":"))
+def _trading_state(
+    raw: RawRecord, event: Mapping[str, Any], changes: Changes, state: PartitionState
+) -> list[dict[str, Any]]:
+    """The bot's whole state, where more of it changed than the number of the last event (S2-03)."""
+    if not set(changes.fields) - {"last_event_sequence"}:
+        return []
+    whole = trading_state.view(state, *risk.instance_key(event))
+    return [outputs.trading_state(raw, event, trading_state.as_json(whole))]
 
 
-def _keys(names: list[str]) -> str:
-    return json.dumps({"keys": names}, separators=(",", ":"))
+def _deltas(
+    raw: RawRecord, event: Mapping[str, Any], figure: Mapping[str, Any] | None, state: PartitionState
+) -> list[dict[str, Any]]:
+    """What ``figure`` changes in the portfolios of its instance."""
+    if figure is None:
+        return []
+    portfolios = watch.rules(state).portfolios(*risk.instance_key(event))
+    changes = deltas.of(event, figure, portfolios, state)
+    return [outputs.portfolio_delta(raw, event, figure["quote_asset"], change) for change in changes]
 
 
-def _with_derived(
-    raw: RawRecord,
-    event: Mapping[str, Any],
+def _numbered(
     verdict: dict[str, Any],
-    figures: risk.Figures | None,
-    findings: list[Finding],
+    *,
+    derived: Sequence[dict[str, Any]],
+    figure: dict[str, Any] | None,
+    changes: Sequence[dict[str, Any]],
+    alerts: Sequence[dict[str, Any]],
 ) -> Output:
-    derived_seq = 0
-    figure = None
-    if figures is not None:
-        derived_seq += 1
-        figure = outputs.risk_figure(raw, event, figures, derived_seq)
-    alerts = []
-    for found in findings:
-        if found.status == OPENED and found.severity in ALERTING:
-            derived_seq += 1
-            alerts.append(outputs.alert(raw, event, found, derived_seq))
-    return Output(verdict, figure, tuple(alerts))
+    """All that the event caused, in the order of derived_seq."""
+    figures = () if figure is None else (figure,)
+    for number, record in enumerate((verdict, *derived, *figures, *changes, *alerts)):
+        record["derived_seq"] = number
+    return Output(verdict, tuple(derived), figure, tuple(changes), tuple(alerts))
+
+
+def _detail(**values: Any) -> str:
+    return json.dumps(values, separators=(",", ":"))

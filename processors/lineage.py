@@ -9,11 +9,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from typing import Any
+from decimal import Decimal
+from typing import Any, ClassVar
 
+import msgspec
+
+from tradetape.processors.expiry import Expiring
 from tradetape.processors.findings import NOTED, OPENED, RESOLVED, Finding, finding
-from tradetape.processors.state import Fill, Order
+from tradetape.processors.horizons import Horizons
 from tradetape.schemas.numbers import WIDE, text
+
+ZERO = Decimal(0)
 
 TERMINALS = frozenset({"order_cancelled", "order_failed", "order_expired", "order_completed"})
 PROGRESS = frozenset({"order_accepted", "order_partially_filled"})
@@ -25,6 +31,46 @@ NATIVE_FILLED = "OrderFilled"
 
 FILL_IDS = 64
 """Executions of one order that are recognised when they come again without a position."""
+
+
+class Fill(msgspec.Struct, array_like=True):
+    """An execution that waits for its order to tell its direction. Base quantity, quote price, fees by asset."""
+
+    price: Decimal
+    quantity: Decimal
+    fees: list[tuple[str, Decimal]]
+
+
+class Order(Expiring):
+    """What the record knows of one order; ``open_findings`` are the codes now open on it."""
+
+    KEY: ClassVar[str] = "o"
+
+    known: bool = False
+    created: bool = False
+    is_open: bool = False
+    side: str | None = None
+    amount: Decimal | None = None
+    filled: Decimal = ZERO
+    fill_ids: list[str] = []
+    pending: list[Fill] = []
+    fill_reported: bool = False
+    terminals: dict[str, int] = {}
+    filled_after_terminal: bool = False
+    ran_backwards: bool = False
+    last_ts: int = 0
+    correlation_id: str = ""
+    correlations_differ: bool = False
+    open_findings: list[str] = []
+
+    def lasts(self, horizons: Horizons) -> int:
+        return horizons.open_order if self.is_open else horizons.closed_order
+
+    def looked_at(self, horizons: Horizons) -> int:
+        return horizons.closed_order
+
+    def called(self) -> str:
+        return "open order" if self.is_open else "order"
 
 
 def order_id(event: Mapping[str, Any]) -> str:
@@ -39,8 +85,11 @@ def is_repeated_fill(order: Order, event: Mapping[str, Any]) -> bool:
     return event["event_type"] == "order_filled" and event["event_id"] in order.fill_ids
 
 
-def observe(order: Order, event: Mapping[str, Any]) -> list[Finding]:
-    """Fold ``event`` into ``order``; returns the findings that it opens, resolves or notes."""
+def observe(order: Order, event: Mapping[str, Any], *, carried: bool = True) -> list[Finding]:
+    """Fold ``event`` into ``order``; returns the findings that it opens, resolves or notes.
+
+    ``carried`` says that its correlation_id is its source's, not one that was found for it.
+    """
     kind, payload = event["event_type"], event["payload"]
     placed = event["source_position"] is not None or event["source_stream"] is None
     findings: list[Finding] = []
@@ -64,7 +113,8 @@ def observe(order: Order, event: Mapping[str, Any]) -> list[Finding]:
                 order.filled_after_terminal |= bool(order.terminals)
             if kind == "order_filled":
                 _fill(order, event)
-    _correlate(order, event)
+    if carried and not (event["legacy"] and event["correlation_id"] == event["event_id"]):
+        _correlate(order, event["correlation_id"])
     order.is_open = order.known and not order.terminals and not _is_filled(order)
     findings += _changed(order, payload["client_order_id"])
     return findings
@@ -98,10 +148,7 @@ def fill_of(payload: Mapping[str, Any]) -> Fill:
     return Fill(payload["fill_price"], payload["fill_qty_base"], fees)
 
 
-def _correlate(order: Order, event: Mapping[str, Any]) -> None:
-    correlation_id = event["correlation_id"]
-    if event["legacy"] and correlation_id == event["event_id"]:
-        return
+def _correlate(order: Order, correlation_id: str) -> None:
     if not order.correlation_id:
         order.correlation_id = correlation_id
     elif order.correlation_id != correlation_id:

@@ -8,16 +8,18 @@ from typing import Any
 
 import orjson
 
+from tradetape.processors.correlation import ASSERTED, INFERRED, Resolved
 from tradetape.processors.findings import CATALOGUE, Finding
-from tradetape.processors.positions import average_cost
 from tradetape.processors.reading import RawRecord, Reading
 from tradetape.processors.risk import Figures
 from tradetape.processors.version import CORE_VERSION
-from tradetape.schemas import times
-from tradetape.schemas.catalogue import EventType, Schema, core_type, logical, output_schema
+from tradetape.schemas import identity, times
+from tradetape.schemas.catalogue import EVENT_VERSION, EventType, Schema, core_type, logical, output_schema
 from tradetape.schemas.numbers import text
 
 END = "tt"
+PRODUCER = "tradetape"
+"""Producer and way in of what the processor itself writes among the events."""
 
 _TEXTS = tuple(
     f["name"] for f in output_schema("audited")["fields"] if f["doc"].startswith("as in the envelope; empty")
@@ -34,6 +36,7 @@ def audited(
     reasons: Sequence[str] = (),
     reason_detail: str = "",
     link: str = "",
+    linked_by: str = "",
     findings: Sequence[Finding] = (),
 ) -> dict[str, Any]:
     """The verdict on ``raw``: derived_seq 0 of its offset."""
@@ -52,6 +55,7 @@ def audited(
         reasons=reasons,
         reason_detail=reason_detail,
         link=link,
+        linked_by=linked_by,
         findings=[item._asdict() for item in findings],
         core_version=CORE_VERSION,
         ingest_ts_utc=raw.timestamp,
@@ -69,6 +73,81 @@ def audited(
         record["payload"] = payload_json(event, reading.event_type)
         if disposition == "rejected":
             record["native"] = event["native"] or b""
+    return record
+
+
+LINK_RESOLVED = "link_resolved"
+"""Type of a derived record: in which chain an earlier event is."""
+TRADING_STATE = "trading_state"
+"""Type of a derived record: the state of a bot after an event that changed it (S2-03).
+
+Both are in no catalogue, so no producer may emit them."""
+
+_OF_INSTANCE = ("environment", "account", "instance_name", "controller_id", "connector_name", "trading_pair", "ts_utc")
+
+
+def link_resolved(raw: RawRecord, event: Mapping[str, Any], resolved: Resolved) -> dict[str, Any]:
+    """What ``event`` says of the link of an earlier one, which it supersedes: place and time are those of ``event``."""
+    payload = {
+        "event_id": resolved.event_id,
+        "link_before": resolved.link,
+        "link_after": INFERRED,
+        "correlation_id_before": resolved.correlation_id,
+        "linked_by": resolved.linked_by,
+    }
+    return _derived(
+        raw,
+        event,
+        LINK_RESOLVED,
+        event_id=identity.derive(LINK_RESOLVED, resolved.event_id, resolved.chain),
+        correlation_id=resolved.chain,
+        link=INFERRED,
+        linked_by=resolved.linked_by,
+        supersedes=resolved.event_id,
+        findings=[item._asdict() for item in resolved.findings()],
+        payload=orjson.dumps(payload).decode(),
+    )
+
+
+def trading_state(raw: RawRecord, event: Mapping[str, Any], state: str) -> dict[str, Any]:
+    """The bot's whole ``state``, as JSON, after ``event``."""
+    return _derived(
+        raw,
+        event,
+        TRADING_STATE,
+        event_id=identity.derive(TRADING_STATE, event["event_id"]),
+        correlation_id=event["correlation_id"],
+        link=ASSERTED,
+        payload=state,
+    )
+
+
+def _derived(raw: RawRecord, event: Mapping[str, Any], event_type: str, **fields: Any) -> dict[str, Any]:
+    """A record that the processor writes among the events, caused by ``event``."""
+    record: dict[str, Any] = dict(_NOTHING)
+    record.update({name: event[name] for name in _OF_INSTANCE})
+    record.update(
+        disposition="accepted",
+        raw_partition=raw.partition,
+        raw_offset=raw.offset,
+        derived_seq=0,
+        reasons=(),
+        reason_detail="",
+        linked_by="",
+        findings=(),
+        core_version=CORE_VERSION,
+        ingest_ts_utc=raw.timestamp,
+        event_type=event_type,
+        event_version=EVENT_VERSION,
+        producer=PRODUCER,
+        ingest_source=PRODUCER,
+        causation_id=event["event_id"],
+        native=b"",
+        raw_schema_id=-1,
+        raw=b"",
+        _end=END,
+    )
+    record.update(fields)
     return record
 
 
@@ -160,11 +239,12 @@ def _plain(value: Any) -> str:
     raise TypeError(type(value).__name__)
 
 
-def _context(raw: RawRecord, event: Mapping[str, Any], derived_seq: int) -> dict[str, Any]:
+def _context(raw: RawRecord, event: Mapping[str, Any]) -> dict[str, Any]:
+    """What every output says of its event; its ``derived_seq`` is the core's to give."""
     return {
         "raw_partition": raw.partition,
         "raw_offset": raw.offset,
-        "derived_seq": derived_seq,
+        "derived_seq": 0,
         "event_id": event["event_id"],
         "event_type": event["event_type"],
         "correlation_id": event["correlation_id"],
@@ -178,31 +258,26 @@ def _context(raw: RawRecord, event: Mapping[str, Any], derived_seq: int) -> dict
     }
 
 
-def risk_figure(raw: RawRecord, event: Mapping[str, Any], figures: Figures, derived_seq: int) -> dict[str, Any]:
+def risk_figure(raw: RawRecord, event: Mapping[str, Any], figures: Figures) -> dict[str, Any]:
     """The figures after ``event``."""
-    position, instance = figures
-    record = _context(raw, event, derived_seq)
-    record.update(
-        connector_name=event["connector_name"],
-        trading_pair=event["trading_pair"],
-        net_base=position.net_base,
-        cost_quote=position.cost_quote,
-        avg_cost=average_cost(position),
-        realised_quote=position.realised_quote,
-        fees=position.fees,
-        last_price=position.last_price,
-        fills=position.fills,
-        open_orders=instance.open_orders,
-        orders_created=instance.orders_created,
-        orders_cancelled=instance.orders_cancelled,
-        orders_failed=instance.orders_failed,
-    )
+    record = _context(raw, event)
+    record.update(figures._asdict())
+    record.update(connector_name=event["connector_name"], trading_pair=event["trading_pair"])
     return record
 
 
-def alert(raw: RawRecord, event: Mapping[str, Any], found: Finding, derived_seq: int) -> dict[str, Any]:
+def portfolio_delta(
+    raw: RawRecord, event: Mapping[str, Any], quote_asset: str, change: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What ``event`` changes in one portfolio, in ``quote_asset``."""
+    record = _context(raw, event)
+    record.update(change, quote_asset=quote_asset)
+    return record
+
+
+def alert(raw: RawRecord, event: Mapping[str, Any], found: Finding) -> dict[str, Any]:
     """A finding that a person should look at now (S0-10)."""
-    record = _context(raw, event, derived_seq)
+    record = _context(raw, event)
     record.update(
         severity=found.severity,
         code=found.code,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 from zlib import crc32
 
-from tradetape.processors.state import SEEN_CAPACITY, PartitionState, Seen, Slot, Watermark
+from tradetape.processors import expiry
+from tradetape.processors.reading import RawRecord
+from tradetape.processors.state import PartitionState, Record
 
 NEW = ""
 REPEATED = "repeated"
@@ -14,8 +16,39 @@ REPEATED = "repeated"
 DUPLICATE_ID = "duplicate_event_id"
 """The source wrote another record under an id that it had used."""
 
+SEEN_CAPACITY = 200_000
+"""Ids of positionless events remembered per partition at most: at 100 such events a second, the last half hour."""
+
+EVICTED_PER_EVENT = 2
+"""An event adds one id, so the queue shrinks while there is something to forget."""
+
 _NATIVE_IDS = frozenset({"envelope"})
 """Systems whose event ids are the producer's own: a position does not vouch for them."""
+
+
+class Watermark(Record):
+    """The highest source_position taken in of one (source_id, source_stream)."""
+
+    KEY: ClassVar[str] = "w"
+
+    position: int = -1
+
+
+class Seen(Record):
+    """Where an id was first seen: the checksum of its source_id."""
+
+    KEY: ClassVar[str] = "s"
+
+    source: int = 0
+
+
+class Slot(Record):
+    """One place of the queue of seen ids: the id, and when it came in (LogAppendTime, microseconds)."""
+
+    KEY: ClassVar[str] = "r"
+
+    event_id: str = ""
+    since: int = 0
 
 
 def check(event: Mapping[str, Any], state: PartitionState) -> str:
@@ -29,17 +62,27 @@ def check(event: Mapping[str, Any], state: PartitionState) -> str:
     return DUPLICATE_ID if position is not None and seen.source == crc32(source_id.encode()) else REPEATED
 
 
-def remember(event: Mapping[str, Any], state: PartitionState) -> None:
-    """Know an accepted event again by its id. A rejected one must not be: its correction comes under the same id."""
+def remember(raw: RawRecord, event: Mapping[str, Any], state: PartitionState) -> None:
+    """Know an accepted event again by its id, for ``Horizons.seen_id`` or until SEEN_CAPACITY more came.
+
+    A rejected one must not be: its correction comes under the same id.
+    """
     if not _known_by_id(event):
         return
-    slot_name = str(state.progress.seen_count % SEEN_CAPACITY)
-    evicted = state.find(Slot, slot_name)
-    if evicted is not None:
-        state.forget(Seen, evicted.event_id)
-    state.touch(Slot(event["event_id"]), slot_name)
+    progress = state.progress
+    state.touch(Slot(event["event_id"], raw.timestamp), str(progress.seen_count))
     state.touch(Seen(crc32((event["source_id"] or "").encode())), event["event_id"])
-    state.progress.seen_count += 1
+    progress.seen_count += 1
+    for _ in range(EVICTED_PER_EVENT):
+        name = str(progress.seen_first)
+        oldest = state.get(Slot, name)
+        in_time = raw.timestamp - oldest.since <= state.horizons.seen_id
+        if in_time and progress.seen_count - progress.seen_first <= SEEN_CAPACITY:
+            break
+        state.forget(Seen, oldest.event_id)
+        state.forget(Slot, name)
+        progress.seen_first += 1
+        expiry.count(state, "seen id" if not in_time else "seen id above capacity")
 
 
 def _known_by_id(event: Mapping[str, Any]) -> bool:

@@ -1,17 +1,22 @@
 """Numbered histories: each run and each aggregate counts its events, so that a missing one shows (S0-02, S1-02).
 
 A history's numbers begin at 0 or 1. A number above the next leaves a gap; the gap closes when the missing numbers come.
-Whether a number is new is asked of the ranges that are missing, so it is exact for ever while they fit.
+Whether a number is new is asked of the ranges that are missing, so it is exact for ever while they fit. Histories of
+runs and aggregates end: they are forgotten when they were silent for ``Horizons.history``. A whole source's is not.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
+from tradetape.processors import expiry
+from tradetape.processors.expiry import Expiring
 from tradetape.processors.findings import NOTED, OPENED, RESOLVED, Finding, finding
-from tradetape.processors.state import PartitionState, Track
+from tradetape.processors.horizons import Horizons
+from tradetape.processors.reading import RawRecord
+from tradetape.processors.state import PartitionState
 
 FIRST = 1
 RANGES = 64
@@ -20,7 +25,26 @@ RANGES = 64
 RUN, AGGREGATE = "run", "aggregate"
 
 
-def observe(event: Mapping[str, Any], state: PartitionState) -> list[Finding]:
+class Track(Expiring):
+    """Numbers seen of one numbered history: the highest, the ranges below it that are missing (first, last), and what
+    was told of them.
+    """
+
+    KEY: ClassVar[str] = "n"
+
+    highest: int = -1
+    missing: list[tuple[int, int]] = []
+    rejected: list[int] = []
+    told: bool = False
+
+    def lasts(self, horizons: Horizons) -> int:
+        return horizons.history
+
+    def called(self) -> str:
+        return "history with a gap" if self.told else "history"
+
+
+def observe(raw: RawRecord, event: Mapping[str, Any], state: PartitionState) -> list[Finding]:
     """The findings of an accepted event's numbers."""
     found: list[Finding] = []
     for number, subject, key in _numbers(event):
@@ -28,11 +52,11 @@ def observe(event: Mapping[str, Any], state: PartitionState) -> list[Finding]:
         before = (track.highest, track.missing, track.rejected, track.told)
         found += _observe(track, number, subject)
         if (track.highest, track.missing, track.rejected, track.told) != before:
-            state.touch(track, *key)
+            _touch(state, track, raw.timestamp, key)
     return found
 
 
-def pass_over(event: Mapping[str, Any], state: PartitionState) -> None:
+def pass_over(raw: RawRecord, event: Mapping[str, Any], state: PartitionState) -> None:
     """A rejected event is on record: its number is not missing, and its correction may come under it."""
     for number, _, key in _numbers(event):
         track = state.get(Track, *key)
@@ -41,7 +65,14 @@ def pass_over(event: Mapping[str, Any], state: PartitionState) -> None:
         elif not _fill(track, number):
             continue
         track.rejected = [*track.rejected[-RANGES + 1 :], number]
+        _touch(state, track, raw.timestamp, key)
+
+
+def _touch(state: PartitionState, track: Track, now: int, key: tuple[str, ...]) -> None:
+    if key[-2:] == (RUN, ""):
         state.touch(track, *key)
+    else:
+        expiry.touch(state, track, now, *key)
 
 
 def _numbers(event: Mapping[str, Any]) -> Iterator[tuple[int, str, tuple[str, ...]]]:

@@ -1,133 +1,58 @@
 """What a partition remembers, and how it is laid out in the changelog.
 
-One key per order, position, instance, source watermark and seen id; a batch writes only what it changed, as one
-atomic Kafka record batch that ends with the partition's ``applied`` offset (decision 0002). State of a partition is
-therefore always that after some whole batch, and an event at or below ``applied`` has been folded completely.
+A record is known by its kind and what names it; a batch writes only the records that it changed, as one atomic Kafka
+record batch that ends with the partition's ``applied`` offset (decision 0002). State of a partition is therefore always
+that after some whole batch, and an event at or below ``applied`` has been folded completely.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from decimal import Decimal
-from typing import Protocol, TypeVar
+from collections.abc import Iterator
+from functools import cache
+from typing import ClassVar, Protocol, TypeVar
 
 import msgspec
 
+from tradetape.processors.horizons import DEFAULT, Horizons
 from tradetape.processors.version import STATE_VERSION
 
-ZERO = Decimal(0)
 SEPARATOR = "\x1f"
-
-SEEN_CAPACITY = 200_000
-"""Ids of positionless events remembered per partition: at 100 such events a second, the last half hour."""
 
 CACHE_CAPACITY = 100_000
 """Decoded records kept per partition between batches; at about 1 kB each, 100 MB."""
 
 
-class Fill(msgspec.Struct, array_like=True):
-    """An execution that waits for its order to tell its direction. Base quantity, quote price, fees by asset."""
+class Record(msgspec.Struct, array_like=True):
+    """A kind of record; each is defined beside the code that folds it. ``KEY`` tells kinds apart in the changelog.
 
-    price: Decimal
-    quantity: Decimal
-    fees: list[tuple[str, Decimal]]
-
-
-class Order(msgspec.Struct, array_like=True):
-    """What the record knows of one order; ``open_findings`` are the codes now open on it."""
-
-    known: bool = False
-    created: bool = False
-    is_open: bool = False
-    side: str | None = None
-    amount: Decimal | None = None
-    filled: Decimal = ZERO
-    fill_ids: list[str] = []
-    pending: list[Fill] = []
-    fill_reported: bool = False
-    terminals: dict[str, int] = {}
-    filled_after_terminal: bool = False
-    ran_backwards: bool = False
-    last_ts: int = 0
-    correlation_id: str = ""
-    correlations_differ: bool = False
-    open_findings: list[str] = []
-
-
-class Position(msgspec.Struct, array_like=True):
-    """A position in base, its signed total cost and its realised P&L in quote, fees by asset."""
-
-    net_base: Decimal = ZERO
-    cost_quote: Decimal = ZERO
-    realised_quote: Decimal = ZERO
-    fees: dict[str, Decimal] = {}
-    last_price: Decimal = ZERO
-    fills: int = 0
-
-
-class Instance(msgspec.Struct, array_like=True):
-    """Counts of one bot since its first event."""
-
-    open_orders: int = 0
-    orders_created: int = 0
-    orders_cancelled: int = 0
-    orders_failed: int = 0
-
-
-class Watermark(msgspec.Struct, array_like=True):
-    """The highest source_position taken in of one (source_id, source_stream)."""
-
-    position: int = -1
-
-
-class Track(msgspec.Struct, array_like=True):
-    """Numbers seen of one numbered history: the highest, the ranges below it that are missing (first, last), and what
-    was told of them.
+    Fields are written in their order and by position: a new one goes last and has a default, every other change is a
+    new STATE_VERSION.
     """
 
-    highest: int = -1
-    missing: list[tuple[int, int]] = []
-    rejected: list[int] = []
-    told: bool = False
+    KEY: ClassVar[str] = ""
 
 
-class Seen(msgspec.Struct, array_like=True):
-    """Where an id was first seen: the checksum of its source_id."""
+class Progress(Record):
+    """How far the partition is folded, and the slots in use of the queue of seen ids: from ``seen_first`` on, before
+    ``seen_count``.
+    """
 
-    source: int = 0
-
-
-class Slot(msgspec.Struct, array_like=True):
-    """The id in one slot of the ring of seen ids."""
-
-    event_id: str = ""
-
-
-class Progress(msgspec.Struct, array_like=True):
-    """How far the partition is folded, and the next slot of the ring of seen ids."""
+    KEY: ClassVar[str] = "a"
 
     applied: int = -1
     seen_count: int = 0
     version: int = STATE_VERSION
+    seen_first: int = 0
 
 
-Record = Order | Position | Instance | Watermark | Track | Seen | Slot | Progress
-R = TypeVar("R", Order, Position, Instance, Watermark, Track, Seen, Slot, Progress)
+R = TypeVar("R", bound=Record)
 
-_PREFIX: dict[type[Record], str] = {
-    Order: "o",
-    Position: "p",
-    Instance: "i",
-    Watermark: "w",
-    Track: "n",
-    Seen: "s",
-    Slot: "r",
-    Progress: "a",
-}
-_DECODERS: dict[type[Record], Callable[[bytes], Record]] = {
-    kind: msgspec.msgpack.Decoder(kind).decode for kind in _PREFIX
-}
 _encode = msgspec.msgpack.Encoder().encode
+
+
+@cache
+def _decoder(kind: type[R]) -> msgspec.msgpack.Decoder[R]:
+    return msgspec.msgpack.Decoder(kind)
 
 
 class Store(Protocol):
@@ -153,8 +78,9 @@ class PartitionState:
     Records are mutable and belong to the caller between ``get`` and ``changes``; ``touch`` marks one as changed.
     """
 
-    def __init__(self, partition: int, store: Store) -> None:
+    def __init__(self, partition: int, store: Store, horizons: Horizons = DEFAULT) -> None:
         self.partition = partition
+        self.horizons = horizons
         self._store = store
         self._records: dict[bytes, Record] = {}
         self._changed: dict[bytes, Record | None] = {}
@@ -164,7 +90,12 @@ class PartitionState:
 
     def key(self, kind: type[Record], *parts: str) -> bytes:
         """The changelog key of a record: partition, kind and what names it."""
-        return f"{self.partition}{_PREFIX[kind]}{SEPARATOR.join(parts)}".encode()
+        return f"{self.partition}{kind.KEY}{SEPARATOR.join(parts)}".encode()
+
+    @staticmethod
+    def name(*parts: str) -> str:
+        """``parts`` as one, which names the same record."""
+        return SEPARATOR.join(parts)
 
     def get(self, kind: type[R], *parts: str) -> R:
         """The record of that name, a fresh one if there is none."""
@@ -180,7 +111,7 @@ class PartitionState:
             stored = self._store.get(key)
             if stored is None:
                 return None
-            record = self._records[key] = _DECODERS[kind](stored)
+            record = self._records[key] = _decoder(kind).decode(stored)
         return record  # type: ignore[return-value]
 
     def touch(self, record: Record, *parts: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from time import monotonic
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -27,6 +27,12 @@ QUEUE_KBYTES = 128 * 1024
 IN_ORDER: Mapping[str, Any] = {"message.timeout.ms": 0, "enable.gapless.guarantee": True}
 """No event is given up while later ones are still sent: a position that arrived after a hole would make the missing
 ones look like repeats when they are sent again. How long to wait for Kafka is ``flush``'s to say."""
+
+ANY_EVENT_TYPE = "unmapped_record"
+"""Looked up at the start where the others are not: it tells whether the schemas are registered."""
+
+ANY_PARTITION = -1
+"""librdkafka's: the partitioner chooses."""
 
 POLL_SECONDS = 0.1
 
@@ -59,10 +65,12 @@ class Emitter:
     """An idempotent producer on ``tradetape.events``.
 
     ``block``: when the queue is full, ``emit`` waits for room; otherwise it raises. ``on_delivery`` is called with
-    (error or None, message) for each event, on a thread that calls ``emit`` or ``flush``. Safe to share by threads.
+    (error or None, message) for each event, on a thread that calls ``emit`` or ``flush``. ``ahead``: every schema is
+    looked up before the first event, for callers that cannot send it again; otherwise each with the first event of
+    its type. Safe to share by threads.
 
     Raises TradetapeError when Kafka or the registry does not answer, the topic is not there or a schema is not
-    registered: all of it before the first event.
+    registered: all of it before the first event, and without ``ahead`` in ``emit`` for a schema that it looks up.
     """
 
     def __init__(
@@ -73,6 +81,7 @@ class Emitter:
         client_id: str = "tradetape",
         block: bool = True,
         on_delivery: OnDelivery | None = None,
+        ahead: bool = True,
         timeout: float = 5.0,
         config: Mapping[str, Any] | None = None,
     ) -> None:
@@ -105,7 +114,9 @@ class Emitter:
         )
         self._last_note = ""
         self._cluster_id = self._connect(timeout)
-        self._encoders = self._look_up(Registry(registry_url))
+        self._registry = Registry(registry_url)
+        self._encoders: dict[str, Encoder] = {}
+        self.look_up(event_types() if ahead else (ANY_EVENT_TYPE,))
 
     def __enter__(self) -> Self:
         return self
@@ -116,16 +127,30 @@ class Emitter:
         else:
             self._producer.flush(1.0)
 
+    def partitions(self) -> int:
+        """How many partitions ``tradetape.events`` has."""
+        return self._partitions
+
     def cluster_id(self) -> str:
         """The id of the Kafka cluster: another cluster has none of what this one holds."""
         return self._cluster_id
 
-    def emit(self, event: dict[str, Any], event_type_name: str) -> None:
-        """Encode ``event`` and queue it under its instance's key.
+    def look_up(self, names: Iterable[str]) -> None:
+        """Get the schemas of these event types now; raises TradetapeError as the constructor does."""
+        wanted = [event_types()[name] for name in names]
+        ids = self._registry.look_up_all(topics.EVENTS, [event_type.schema for event_type in wanted])
+        for event_type, schema_id in zip(wanted, ids, strict=True):
+            self._encoders[event_type.name] = Encoder(event_type.schema, schema_id)
+
+    def emit(self, event: dict[str, Any], event_type_name: str, *, partition: int | None = None) -> None:
+        """Encode ``event`` and queue it under its instance's key, or for one ``partition`` (control records).
 
         Raises EventTooLarge; ValueError or TypeError where a value does not fit the schema; TradetapeError for
-        deliveries that failed since the last call and, without ``block``, for a full queue.
+        deliveries that failed since the last call, without ``block`` for a full queue, and without ``ahead`` for a
+        schema that cannot be looked up.
         """
+        if event_type_name not in self._encoders:
+            self.look_up((event_type_name,))
         value = self._encoders[event_type_name].encode(event)
         key = event["instance_name"].encode()
         if len(value) + len(key) > topics.MAX_EVENT_BYTES - OVERHEAD_BYTES:
@@ -135,7 +160,13 @@ class Emitter:
         self._raise_failures()
         while True:
             try:
-                self._producer.produce(topics.EVENTS, value=value, key=key, on_delivery=self._delivered)
+                self._producer.produce(
+                    topics.EVENTS,
+                    value=value,
+                    key=key,
+                    partition=ANY_PARTITION if partition is None else partition,
+                    on_delivery=self._delivered,
+                )
                 break
             except BufferError:
                 if not self.block:
@@ -174,15 +205,8 @@ class Emitter:
                 f"Kafka at {self.bootstrap_servers} has no topic {topics.EVENTS}",
                 hint="create the topics with `tradetape up`",
             )
+        self._partitions = len(metadata.topics[topics.EVENTS].partitions)
         return str(metadata.cluster_id)
-
-    def _look_up(self, registry: Registry) -> dict[str, Encoder]:
-        known = list(event_types().values())
-        ids = registry.look_up_all(topics.EVENTS, [event_type.schema for event_type in known])
-        return {
-            event_type.name: Encoder(event_type.schema, schema_id)
-            for event_type, schema_id in zip(known, ids, strict=True)
-        }
 
     def _delivered(self, error: Any, message: Message) -> None:
         with self._lock:

@@ -112,7 +112,7 @@ def plain_payload(event_type: str, payload: Mapping[str, Any]) -> dict[str, Any]
 
 
 def to_json(document: Mapping[str, Any]) -> bytes:
-    """``document`` as one line of canonical JSON: decimals as text, times of events as they are."""
+    """``document`` as one line of canonical JSON: decimals and datetimes as text, times of events as they are."""
     return json.dumps(document, default=_json_default, separators=(",", ":")).encode()
 
 
@@ -121,6 +121,8 @@ def _json_default(value: object) -> str:
         return numbers.text(value) if value.is_finite() and abs(value.adjusted()) < 100 else str(value)
     if isinstance(value, bytes):
         return value.decode("utf-8", "backslashreplace")
+    if isinstance(value, datetime):
+        return value.isoformat()
     raise TypeError(type(value).__name__)
 
 

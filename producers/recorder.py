@@ -24,6 +24,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
+from random import Random
 from threading import Lock
 from types import TracebackType
 from typing import Any, Self
@@ -53,9 +54,16 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
+_RANDOM = Random()
+"""Our own, seeded by the system: a bot may seed Python's. A forked process seeds its copy anew."""
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_RANDOM.seed)
+
+
 def _new_id() -> str:
     """A random UUID (version 4); uuid4() takes four times as long."""
-    digits = os.urandom(16).hex()
+    digits = _RANDOM.randbytes(16).hex()
     return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{_VARIANTS[digits[16]]}{digits[17:20]}-{digits[20:]}"
 
 
@@ -251,7 +259,8 @@ class Recorder:
         if cause is not None:
             fields["causation_id"] = cause
         if self._spool is not None:
-            return self._put_down(self._spool, documents.draft(event_type, fields, context, payload))
+            document = documents.draft(event_type, fields, context, payload)
+            return self._put_down(self._spool, document, is_uuid=not event_id and self._new_id is _new_id)
         # The lock spans numbering and emitting: positions must reach Kafka in their order.
         with self._lock:
             return self._send(event_type, payload, {**fields, **context})
@@ -268,17 +277,19 @@ class Recorder:
         self._sequence += 1
         return Recorded(event["event_id"], event["correlation_id"] or event["event_id"])
 
-    def _put_down(self, spool: Spool, document: dict[str, Any]) -> Recorded:
-        if not self._lock.acquire(timeout=spool.max_wait):
+    def _put_down(self, spool: Spool, document: dict[str, Any], *, is_uuid: bool) -> Recorded:
+        if not (self._lock.acquire(False) or self._lock.acquire(timeout=spool.max_wait)):
             raise spool.refuse(document)
         try:
-            document["source_position"] = self._sequence + 1
-            document.setdefault("sequence", self._sequence + 1)
-            spool.append(document)
-            self._sequence += 1
+            number = self._sequence + 1
+            document["source_position"] = number
+            document.setdefault("sequence", number)
+            spool.append(document, documents.write_drafted)
+            self._sequence = number
         finally:
             self._lock.release()
-        return Recorded(documents.event_id_of(document), document["correlation_id"])
+        event_id = document["event_id"] if is_uuid else documents.event_id_of(document)
+        return Recorded(event_id, document["correlation_id"])
 
     def _unmapped(self, refused: EventRefused) -> events.Event:
         reading = envelope_json.read_document(refused.document, source_id=self.run_id)

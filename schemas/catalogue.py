@@ -145,7 +145,13 @@ def by_record() -> dict[str, EventType]:
     return {event_type.record: event_type for event_type in event_types().values()}
 
 
-OUTPUTS = {"audited": "output/audited.avsc", "risk": "output/risk_figure.avsc", "alerts": "output/alert.avsc"}
+OUTPUTS = {
+    "audited": "output/audited.avsc",
+    "risk": "output/risk_figure.avsc",
+    "alerts": "output/alert.avsc",
+    "portfolio": "output/portfolio_delta.avsc",
+    "portfolios": "output/portfolio_figure.avsc",
+}
 
 
 @cache

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 import struct
+from functools import cached_property
 from typing import Any
 
 import fastavro
 
+from tradetape.schemas import generated
 from tradetape.schemas.catalogue import Schema
 
 MAGIC = 0
@@ -38,6 +41,7 @@ class Encoder:
     """Writes records of one schema. The id comes from a registry look-up, never from registering."""
 
     def __init__(self, schema: Schema, schema_id: int) -> None:
+        self._json = json.dumps(schema)
         self._schema = fastavro.parse_schema(schema)
         self._header = HEADER.pack(MAGIC, schema_id)
 
@@ -46,6 +50,16 @@ class Encoder:
 
         Raises ValueError or TypeError where a value does not fit the schema.
         """
+        try:
+            return self._generated(record, self._header)
+        except generated.encode.GIVES_UP:
+            return self._by_fastavro(record)
+
+    @cached_property
+    def _generated(self) -> generated.encode.Encode:
+        return generated.encoder(self._json)
+
+    def _by_fastavro(self, record: dict[str, Any]) -> bytes:
         buffer = io.BytesIO()
         buffer.write(self._header)
         fastavro.schemaless_writer(buffer, self._schema, record)
@@ -71,10 +85,22 @@ class Decoder:
 
     def __init__(self, schema: Schema) -> None:
         self.record: str = f"{schema.get('namespace', '')}.{schema['name']}".lstrip(".")
-        self._schema = fastavro.parse_schema(strip_times(schema))
+        plain = strip_times(schema)
+        self._json = json.dumps(plain)
+        self._schema = fastavro.parse_schema(plain)
 
     def decode(self, value: bytes) -> dict[str, Any]:
         """The record in a framed ``value``. Raises Undecodable, also where bytes are left over."""
+        try:
+            return self._generated(value, HEADER.size)
+        except generated.decode.GIVES_UP:
+            return self._by_fastavro(value)
+
+    @cached_property
+    def _generated(self) -> generated.decode.Decode:
+        return generated.decoder(self._json)
+
+    def _by_fastavro(self, value: bytes) -> dict[str, Any]:
         buffer = io.BytesIO(value)
         buffer.seek(HEADER.size)
         try:

@@ -13,14 +13,8 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from tradetape.schemas import environments, identity, numbers, rules, times
-from tradetape.schemas.catalogue import (
-    EventType,
-    Schema,
-    core_type,
-    envelope_schema,
-    event_types,
-    is_nullable,
-)
+from tradetape.schemas.catalogue import EventType, event_types
+from tradetape.schemas.fields import Field, envelope_fields, payload_fields
 from tradetape.schemas.rules import Violation
 from tradetape.schemas.topics import MAX_EVENT_BYTES
 
@@ -30,6 +24,7 @@ MAX_LINE_BYTES = MAX_EVENT_BYTES - 64 * 1024
 
 _STAMPED = frozenset({"native", "extra", "precision_rounded", "legacy", "ingest_source", "native_event_id"})
 """Envelope fields that ingestion writes; the same keys in a line are the producer's own and stay in native."""
+_REQUIRED = frozenset(rules.REQUIRED_KEYS)
 
 
 @dataclass(slots=True)
@@ -110,34 +105,26 @@ def _read_document(document: Mapping[str, Any], reading: Reading, source_id: str
 
 
 def _read_envelope(document: Mapping[str, Any], reading: Reading) -> None:
-    for declared in envelope_schema()["fields"]:
-        name = declared["name"]
-        required = name in rules.REQUIRED_KEYS
-        if name in _STAMPED or (name not in document and not required):
-            reading.event[name] = _default(declared)
-        elif name not in document:
-            if name == "correlation_id":
-                reading.event[name] = ""
+    event = reading.event
+    for name, declared in envelope_fields().items():
+        if name not in document or name in _STAMPED:
+            if name not in _REQUIRED:
+                event[name] = declared.new_default()
+            elif name == "correlation_id":
+                event[name] = ""
         elif name == "ts_utc":
             try:
-                reading.event[name] = times.parse(document[name])
+                event[name] = times.parse(document[name])
             except times.TimeError as error:
                 reading.reject(error.code, f"ts_utc: {error}")
         else:
             value = document[name]
-            if value is None and required:
-                value = ""
-            elif value is None:
-                value = _default(declared)
+            if value is None:
+                value = "" if name in _REQUIRED else declared.new_default()
             try:
-                reading.event[name] = _convert(value, declared["type"], name, [], {})
+                event[name] = _convert(value, declared, name, [], {})
             except _ValueRefused as error:
                 reading.violations.append(error.violation)
-
-
-def _default(declared: Mapping[str, Any]) -> Any:
-    value = declared.get("default")
-    return list(value) if isinstance(value, list) else value
 
 
 def _read_payload(payload: Any, event_type: EventType, reading: Reading) -> None:
@@ -148,14 +135,13 @@ def _read_payload(payload: Any, event_type: EventType, reading: Reading) -> None
     extra: dict[str, Any] = {}
     typed: dict[str, Any] = {}
     refused: set[str] = set()
-    for declared in event_type.payload_fields:
-        name = declared["name"]
+    for name, declared in payload_fields(event_type.name).items():
         if payload.get(name) is None:
             if name not in event_type.required:
-                typed[name] = _default(declared)
+                typed[name] = declared.new_default()
             continue
         try:
-            typed[name] = _convert(payload[name], declared["type"], name, rounded, extra)
+            typed[name] = _convert(payload[name], declared, name, rounded, extra)
         except _ValueRefused as error:
             reading.violations.append(error.violation)
             refused.add(name)
@@ -189,72 +175,73 @@ class _ValueRefused(Exception):
         self.violation = Violation(code, detail)
 
 
-def _convert(value: Any, avro_type: Any, path: str, rounded: list[str], extra: dict[str, Any]) -> Any:
-    """``value`` as fastavro writes it under ``avro_type``; unknown keys of records go to ``extra``."""
-    if value is None and is_nullable(avro_type):
+def _convert(value: Any, declared: Field, path: str, rounded: list[str], extra: dict[str, Any]) -> Any:
+    """``value`` as fastavro writes it as ``declared``; unknown keys of records go to ``extra``."""
+    if value is None and declared.nullable:
         return None
-    core = core_type(avro_type)
-    kind = core["type"] if isinstance(core, dict) else core
-    logical = core.get("logicalType") if isinstance(core, dict) else None
-    if logical == "decimal":
+    what = declared.what
+    if what == "string" and isinstance(value, str):
+        return _text(value, path)
+    if what == "decimal":
         return _decimal(value, path, rounded)
-    if logical == "timestamp-micros":
+    if what == "timestamp-micros":
         try:
             return times.parse(value)
         except times.TimeError as error:
             raise _ValueRefused(error.code, f"{path}: {error}") from None
-    if logical == "json":
+    if what == "json":
         return _document(value, path)
-    if kind == "record" and isinstance(value, dict):
-        return _record(value, core, path, rounded, extra)
-    if kind == "array" and isinstance(value, list):
-        return _array(value, core, path, rounded, extra)
-    if kind == "map" and isinstance(value, dict):
-        return _map(value, core, path, rounded, extra)
-    if kind == "string" and isinstance(value, str):
-        return _text(value, path)
-    if kind == "boolean" and isinstance(value, bool):
+    if what == "record" and isinstance(value, dict):
+        return _record(value, declared, path, rounded, extra)
+    if what == "array" and isinstance(value, list):
+        return _array(value, declared, path, rounded, extra)
+    if what == "map" and isinstance(value, dict):
+        return _map(value, declared, path, rounded, extra)
+    if what == "boolean" and isinstance(value, bool):
         return value
-    if kind in ("int", "long") and isinstance(value, int | Decimal) and not isinstance(value, bool):
-        return _integer(value, kind, path)
-    raise _ValueRefused("wrong_type", f"{path} is a JSON {type(value).__name__}, expected {logical or kind}")
+    if what in ("int", "long") and isinstance(value, int | Decimal) and not isinstance(value, bool):
+        return _integer(value, what, path)
+    raise _ValueRefused("wrong_type", f"{path} is a JSON {type(value).__name__}, expected {what}")
 
 
-def _record(value: dict[str, Any], core: Schema, path: str, rounded: list[str], extra: dict[str, Any]) -> Any:
+def _record(value: dict[str, Any], declared: Field, path: str, rounded: list[str], extra: dict[str, Any]) -> Any:
     typed: dict[str, Any] = {}
     unknown: dict[str, Any] = {}
-    fields = {declared["name"]: declared for declared in core["fields"]}
-    for name, declared in fields.items():
+    for name, inside in declared.fields.items():
         if value.get(name) is not None:
-            typed[name] = _convert(value[name], declared["type"], f"{path}.{name}", rounded, unknown)
-        elif is_nullable(declared["type"]) or "default" in declared:
-            typed[name] = _default(declared)
+            typed[name] = _convert(value[name], inside, f"{path}.{name}", rounded, unknown)
+        elif inside.nullable or inside.has_default:
+            typed[name] = inside.new_default()
         else:
             raise _ValueRefused("missing_payload_key", f"{path}.{name}")
-    unknown |= {key: inner for key, inner in value.items() if key not in fields}
+    unknown |= {key: inner for key, inner in value.items() if key not in declared.fields}
     if unknown:
         extra[_last(path)] = unknown
     return typed
 
 
-def _array(value: list[Any], core: Schema, path: str, rounded: list[str], extra: dict[str, Any]) -> list[Any]:
+def _array(value: list[Any], declared: Field, path: str, rounded: list[str], extra: dict[str, Any]) -> list[Any]:
+    assert declared.inner is not None
     typed = []
     unknown: list[Any] = []
     for number, item in enumerate(value):
         left: dict[str, Any] = {}
-        typed.append(_convert(item, core["items"], f"{path}[{number}]", rounded, left))
+        typed.append(_convert(item, declared.inner, f"{path}[{number}]", rounded, left))
         unknown.append(left.get(f"{_last(path)}[{number}]", {}))
     if any(unknown):
         extra[_last(path)] = unknown
     return typed
 
 
-def _map(value: dict[str, Any], core: Schema, path: str, rounded: list[str], extra: dict[str, Any]) -> dict[str, Any]:
+def _map(
+    value: dict[str, Any], declared: Field, path: str, rounded: list[str], extra: dict[str, Any]
+) -> dict[str, Any]:
+    assert declared.inner is not None
     typed = {}
     unknown: dict[str, Any] = {}
     for key, item in value.items():
         left: dict[str, Any] = {}
-        typed[_text(key, path)] = _convert(item, core["values"], f"{path}.{key}", rounded, left)
+        typed[_text(key, path)] = _convert(item, declared.inner, f"{path}.{key}", rounded, left)
         if left:
             unknown[key] = left.popitem()[1]
     if unknown:

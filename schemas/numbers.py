@@ -32,20 +32,23 @@ def read(value: object) -> tuple[Decimal, bool]:
     Raises NumberError with code ``number_invalid`` (not a finite number) or ``number_out_of_range``.
     Floats are refused: a caller that has one must say how it wants it read (see ``from_float_text``).
     """
-    if isinstance(value, bool) or not isinstance(value, int | Decimal | str):
+    if isinstance(value, Decimal):
+        return fit(value)
+    if isinstance(value, bool) or not isinstance(value, int | str):
         raise NumberError("number_invalid", f"{type(value).__name__} is not a number")
     if isinstance(value, str) and len(value) > MAX_TEXT:
         raise NumberError("number_invalid", f"{len(value)} characters are not a number")
     if isinstance(value, str) and not _TEXT.fullmatch(value):
         raise NumberError("number_invalid", f"{value[:80]!r} is not a finite number")
-    return fit(value if isinstance(value, Decimal) else Decimal(value))
+    return fit(Decimal(value))
 
 
 def fit(number: Decimal) -> tuple[Decimal, bool]:
     """``number`` rounded half-even to 18 decimals, and whether that changed it. Raises as ``read``."""
     if not number.is_finite():
         raise NumberError("number_invalid", f"{number} is not finite")
-    if number.adjusted() > 20 or number.copy_abs() >= LIMIT:
+    magnitude = number.adjusted()
+    if magnitude > 20 or (magnitude == 20 and number.copy_abs() >= LIMIT):
         raise NumberError("number_out_of_range", f"{number:.6E} is outside ±1.7e20")
     exponent = number.as_tuple().exponent
     if isinstance(exponent, int) and exponent < -SCALE:

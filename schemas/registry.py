@@ -13,7 +13,7 @@ from confluent_kafka.schema_registry import SchemaRegistryClient
 from confluent_kafka.schema_registry.error import SchemaRegistryError
 
 from tradetape.schemas import topics
-from tradetape.schemas.catalogue import Schema, event_types, output_schema
+from tradetape.schemas.catalogue import OUTPUTS, Schema, event_types, output_schema
 from tradetape.schemas.compatibility import logical_changes
 from tradetape.schemas.errors import TradetapeError
 
@@ -49,8 +49,8 @@ def subjects() -> Iterator[Subject]:
     """Every subject of this code: one per event type, one per output topic."""
     for event_type in event_types().values():
         yield Subject(subject_name(topics.EVENTS, event_type.schema), event_type.schema)
-    for topic, name in ((topics.AUDITED, "audited"), (topics.RISK, "risk"), (topics.ALERTS, "alerts")):
-        yield Subject(subject_name(topic, output_schema(name)), output_schema(name))
+    for name in OUTPUTS:
+        yield Subject(subject_name(topics.of_output(name), output_schema(name)), output_schema(name))
 
 
 @dataclass(frozen=True, slots=True)

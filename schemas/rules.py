@@ -10,33 +10,12 @@ from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from tradetape.schemas import numbers, times
-from tradetape.schemas.catalogue import EVENT_VERSION, EventType, Schema, core_type, envelope_schema, logical
+from tradetape.schemas import numbers, reasons, times
+from tradetape.schemas.catalogue import EVENT_VERSION, EventType
+from tradetape.schemas.fields import Field, envelope_fields, nested_fields
 
-REASONS: dict[str, str] = {
-    "undecodable": "the bytes are not an Avro record of the schema they name",
-    "unknown_schema_id": "the registry does not know the schema id in the bytes",
-    "type_mismatch": "event_type and the Avro record's name differ",
-    "unmapped": "the adapter could not map the native record",
-    "not_json": "the line is not JSON",
-    "not_an_object": "the line is JSON, but not an object",
-    "line_too_long": "the line is longer than the largest event",
-    "missing_field": "an envelope key is missing",
-    "empty_field": "an envelope field is empty that this event type's scope needs",
-    "wrong_type": "a value has another type than the contract says",
-    "unknown_event_type": "the catalogue has no such event_type",
-    "unsupported_event_version": "event_version is none that this Tradetape knows",
-    "missing_correlation_id": "correlation_id is missing and the source is not marked legacy",
-    "ts_unparseable": "a time is not an ISO-8601 timestamp",
-    "ts_not_utc": "a time carries no UTC offset, or another one",
-    "ts_out_of_range": "a time is not between 2000 and 2100",
-    "missing_payload_key": "a payload key that the event type requires is missing or null",
-    "not_in_enumeration": "a value is not one of the allowed ones",
-    "price_required": "a limit-like order has no price",
-    "number_invalid": "a number is not finite, or no number at all",
-    "number_out_of_range": "a number is not within ±1.7e20",
-    "text_invalid": "text holds a lone surrogate and cannot be written as UTF-8",
-}
+REASONS = reasons.read()
+"""Every reason code that a rule, an adapter or the processor may write."""
 
 LIMIT_LIKE = frozenset({"limit", "limit_maker"})
 
@@ -67,7 +46,7 @@ REQUIRED_KEYS = (
 """The envelope of S3-01."""
 
 ENVELOPE_ENUMERATIONS: dict[str, frozenset[str]] = {
-    field["name"]: frozenset(field["enum"]) for field in envelope_schema()["fields"] if "enum" in field
+    name: frozenset(field.allowed) for name, field in envelope_fields().items() if field.allowed
 }
 
 
@@ -128,36 +107,41 @@ def payload_violations(payload: Mapping[str, Any], event_type: EventType) -> Ite
         value = payload.get(name)
         if value is not None and not times.EARLIEST <= value < times.LATEST:
             yield Violation("ts_out_of_range", f"{name} {value} µs")
-    for declared in event_type.nested:
-        value = payload.get(declared["name"])
+    for field in nested_fields(event_type.name):
+        value = payload.get(field.name)
         if value:
-            yield from _nested_violations(value, declared["type"], declared["name"])
+            yield from _nested_violations(value, field, field.name)
     if event_type.name == "order_created" and payload.get("order_type") in LIMIT_LIKE and payload.get("price") is None:
         yield Violation("price_required", f"order_type {payload['order_type']!r} without price")
 
 
-def _nested_violations(value: Any, avro_type: Schema, path: str) -> Iterator[Violation]:
-    """Every rule that values inside a record, an array or a map break."""
-    core = core_type(avro_type)
+def _nested_violations(value: Any, field: Field, path: str) -> Iterator[Violation]:
+    """Every rule that values inside a record, an array or a map break; ``path`` leads to ``value``."""
     if isinstance(value, Decimal):
         try:
             numbers.fit(value)
         except numbers.NumberError as error:
             yield Violation(error.code, f"{path}: {error}")
-    elif isinstance(value, int) and logical(core) == "timestamp-micros":
+    elif isinstance(value, int) and field.what == "timestamp-micros":
         if not times.EARLIEST <= value < times.LATEST:
             yield Violation("ts_out_of_range", f"{path} {value} µs")
-    elif isinstance(value, list):
-        for index, inner in enumerate(value):
-            yield from _nested_violations(inner, core["items"], f"{path}[{index}]")
-    elif isinstance(value, dict) and "values" in core:
-        for key, inner in value.items():
-            yield from _nested_violations(inner, core["values"], f"{path}.{key}")
-    elif isinstance(value, dict):
-        for declared in core["fields"]:
-            inner, name = value.get(declared["name"]), f"{path}.{declared['name']}"
-            if inner is None:
-                continue
-            if "enum" in declared and inner not in declared["enum"]:
+    else:
+        for inner, declared, name in _inside(value, field, path):
+            if declared.allowed and inner not in declared.allowed:
                 yield Violation("not_in_enumeration", f"{name} {str(inner)[:80]!r}")
-            yield from _nested_violations(inner, declared["type"], name)
+            if not isinstance(inner, str):
+                yield from _nested_violations(inner, declared, name)
+
+
+def _inside(value: Any, field: Field, path: str) -> Iterator[tuple[Any, Field, str]]:
+    """The values in a record, an array or a map, each with its field and its path; none in anything else."""
+    if field.inner is not None and isinstance(value, list):
+        for index, inner in enumerate(value):
+            yield inner, field.inner, f"{path}[{index}]"
+    elif field.inner is not None and isinstance(value, dict):
+        for key, inner in value.items():
+            yield inner, field.inner, f"{path}.{key}"
+    elif isinstance(value, dict):
+        for name, declared in field.fields.items():
+            if value.get(name) is not None:
+                yield value[name], declared, f"{path}.{name}"

@@ -51,4 +51,5 @@ def check(micros: int) -> int:
 def text(micros: int) -> str:
     """ISO-8601 with microseconds and Z."""
     moment = EPOCH + timedelta(microseconds=micros)
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.%f") + "Z"
+    date = f"{moment.year}-{moment.month:02}-{moment.day:02}"
+    return f"{date}T{moment.hour:02}:{moment.minute:02}:{moment.second:02}.{moment.microsecond:06}Z"

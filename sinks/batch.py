@@ -10,7 +10,7 @@ from typing import NamedTuple
 from tradetape.schemas import topics
 from tradetape.schemas.codec import HEADER
 from tradetape.sinks.ledger import Identity
-from tradetape.sinks.tables import ALERTS, EVENTS, QUARANTINE, RISK, Table
+from tradetape.sinks.tables import ALERTS, EVENTS, PORTFOLIOS, QUARANTINE, RISK, Table
 
 UNSTORABLE = "unstorable"
 """Reason code of a record that ClickHouse refused; derived_seq 0 in quarantine is an event, above it is an output."""
@@ -40,12 +40,16 @@ class Stream:
         return _BY_LETTER.get(value[_DISPOSITION]) if len(value) > _DISPOSITION else None
 
 
+_OF_AUDITED = f"(derived_seq = 0 OR startsWith(reason_detail, '{topics.AUDITED}: '))"
+"""Rows of the quarantine that are of the audited topic: what was judged, and refused records that it caused."""
+
 STREAMS: Mapping[str, Stream] = {
     stream.topic: stream
     for stream in (
-        Stream(topics.AUDITED, True, None, ((EVENTS, "1"), (QUARANTINE, "derived_seq = 0"))),
+        Stream(topics.AUDITED, True, None, ((EVENTS, "1"), (QUARANTINE, _OF_AUDITED))),
         Stream(topics.RISK, False, RISK, ((RISK, "1"), (QUARANTINE, "derived_seq > 0"))),
         Stream(topics.ALERTS, False, ALERTS, ((ALERTS, "1"), (QUARANTINE, "derived_seq > 0"))),
+        Stream(topics.PORTFOLIOS, False, PORTFOLIOS, ((PORTFOLIOS, "1"), (QUARANTINE, "derived_seq > 0"))),
     )
 }
 

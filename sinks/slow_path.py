@@ -120,8 +120,8 @@ def _decoded_row(record: Record, topic: str, reason: str, decoder: Decoder | Non
         return None
     row = _minimal_row(record, topic, reason)
     kept = {"disposition", "reasons", "reason_detail", SENTINEL, "raw_partition", "raw_offset", "derived_seq"}
-    if "raw" not in found:
-        # An output of the processor: what is kept is the output itself.
+    if not found.get("raw"):
+        # What an event caused: what is kept is the output itself.
         kept.add("raw")
     row.update({key: value for key, value in found.items() if key in row and key not in kept})
     row["reasons"] = [*found.get("reasons", []), UNSTORABLE]

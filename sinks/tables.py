@@ -29,10 +29,11 @@ _SCALARS = {
 
 # Few distinct values, or few at a time: worth a dictionary.
 _LOW_CARDINALITY = frozenset(
-    {"disposition", "link", "core_version", "event_type", "event_version", "producer", "instance_name"}
+    {"disposition", "link", "linked_by", "core_version", "event_type", "event_version", "producer", "instance_name"}
     | {"controller_id", "connector_name", "trading_pair", "aggregate_type", "outcome", "source_system", "source_id"}
     | {"source_stream", "adapter", "native_type", "source", "environment", "account", "owner", "user_id"}
     | {"ingest_source", "severity", "code", "status", "reasons", "fees"}
+    | {"quote_asset", "equity_asset", "portfolio", "largest_pair", "day"}
 )
 
 
@@ -64,8 +65,9 @@ QUARANTINE = Table(
 )
 RISK = Table("risk", "risk", {}, {})
 ALERTS = Table("alerts", "alerts", {}, {})
+PORTFOLIOS = Table("portfolios", "portfolios", {}, {})
 
-TABLES: Mapping[str, Table] = {table.name: table for table in (EVENTS, QUARANTINE, RISK, ALERTS)}
+TABLES: Mapping[str, Table] = {table.name: table for table in (EVENTS, QUARANTINE, RISK, ALERTS, PORTFOLIOS)}
 
 
 def read_type(avro_type: Any) -> str:

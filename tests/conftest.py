@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import pytest
@@ -10,6 +11,9 @@ from tests.stores import postgres, valkey
 from xdist.scheduler import LoadScopeScheduling
 
 __all__ = ["postgres", "valkey"]
+
+# Kafka lives for minutes here: optimizing it for longer costs more than it brings.
+os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1")
 
 # No example fails for the time it took.
 settings.register_profile("tradetape", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -7,6 +7,7 @@ from typing import Any
 
 from tradetape.processors import core
 from tradetape.processors.core import Output
+from tradetape.processors.horizons import DEFAULT, Horizons
 from tradetape.processors.reading import RawRecord, WriterSchema
 from tradetape.processors.state import PartitionState
 from tradetape.schemas import codec
@@ -28,21 +29,28 @@ def encode(event: dict[str, Any]) -> bytes:
 class Partition:
     """One partition: takes values in, keeps state between batches, hands outputs back."""
 
-    def __init__(self, number: int = 0) -> None:
+    def __init__(self, number: int = 0, horizons: Horizons = DEFAULT) -> None:
         self.number = number
+        self.horizons = horizons
         self.store: dict[bytes, bytes] = {}
-        self.state = PartitionState(number, self.store)
+        self.state = PartitionState(number, self.store, horizons)
         self.offset = 0
+        self.now = INGEST
 
     def take(self, values: Iterable[bytes]) -> list[Output]:
         """Process ``values`` as one batch and commit it."""
+        outputs = self.fold(values)
+        self.commit()
+        return outputs
+
+    def fold(self, values: Iterable[bytes]) -> list[Output]:
+        """Process ``values``, appended at ``now``, as part of a batch."""
         outputs = []
         for value in values:
-            raw = RawRecord(self.number, self.offset, INGEST, value)
+            raw = RawRecord(self.number, self.offset, self.now, value)
             outputs.append(core.process(raw, self.state, SCHEMAS.get))
             self.state.progress.applied = self.offset
             self.offset += 1
-        self.commit()
         return outputs
 
     def commit(self) -> None:
@@ -56,7 +64,7 @@ class Partition:
 
     def restart(self) -> None:
         """Lose everything but what was committed."""
-        self.state = PartitionState(self.number, self.store)
+        self.state = PartitionState(self.number, self.store, self.horizons)
 
 
 def fold(events: Iterable[dict[str, Any]]) -> list[Output]:
@@ -68,9 +76,10 @@ def open_findings(outputs: Iterable[Output]) -> dict[str, int]:
     """Subjects with an open finding, by code."""
     status: dict[tuple[str, str], str] = {}
     for output in outputs:
-        for found in output.audited["findings"]:
-            if found["status"] != "noted":
-                status[found["code"], found["subject"]] = found["status"]
+        for record in (output.audited, *output.derived):
+            for found in record["findings"]:
+                if found["status"] != "noted":
+                    status[found["code"], found["subject"]] = found["status"]
     counts: dict[str, int] = {}
     for (code, _), last in status.items():
         if last == "opened":

@@ -12,7 +12,9 @@ from tradetape.infra.embedded.ports import is_free
 
 T = TypeVar("T")
 
-_POLL_SECONDS = 0.02
+_POLL_SECONDS, _LONGEST_POLL_SECONDS = 0.02, 0.2
+"""Between two looks: a tenth of the time waited so far, for what is waited for needs the processor too."""
+
 _APART = range(30000, 32700)
 """Ports where no stack looks for a free one, and from which no connection goes out."""
 
@@ -23,7 +25,7 @@ def eventually(fn: Callable[[], T], timeout: float = 10.0, message: str = "") ->
     An AssertionError inside ``fn`` counts as "not yet". Fails after ``timeout`` seconds with ``message`` and
     what ``fn`` said last.
     """
-    deadline = time.monotonic() + timeout
+    began = time.monotonic()
     while True:
         last: object
         try:
@@ -33,9 +35,10 @@ def eventually(fn: Callable[[], T], timeout: float = 10.0, message: str = "") ->
             last = value
         except AssertionError as error:
             last = error
-        if time.monotonic() >= deadline:
+        waited = time.monotonic() - began
+        if waited >= timeout:
             raise AssertionError(f"not within {timeout} s: {message} (last: {last})")
-        threading.Event().wait(_POLL_SECONDS)
+        threading.Event().wait(min(max(waited / 10, _POLL_SECONDS), _LONGEST_POLL_SECONDS))
 
 
 def ports_apart(*services: str) -> list[str]:

@@ -98,7 +98,7 @@ def _run(home: Path, jobs: Sequence[tuple[str, Job]], *, wait: bool) -> None:
     from tradetape.producers.emitter import Emitter
 
     found = settings.load(home, require=("bootstrap_servers", "registry_url"))
-    with Emitter(found.bootstrap_servers, found.registry_url, client_id="tradetape-ingest") as emitter:
+    with Emitter(found.bootstrap_servers, found.registry_url, client_id="tradetape-ingest", ahead=False) as emitter:
         checkpoints = Checkpoints.for_cluster(found.home, emitter.cluster_id())
         for name, job in jobs:
             with _progress(name) as progress:

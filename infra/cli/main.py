@@ -11,7 +11,19 @@ from typing import NoReturn
 
 import click
 
-from tradetape.infra.cli import connect, dead_letters, demo, gateway, ingest, query, schemas, simulate, stack
+from tradetape.infra.cli import (
+    connect,
+    dead_letters,
+    demo,
+    gateway,
+    ingest,
+    limits,
+    query,
+    replay,
+    schemas,
+    simulate,
+    stack,
+)
 from tradetape.schemas.errors import TradetapeError
 
 _INTERRUPTED = 130
@@ -33,8 +45,10 @@ for _command in (
     *connect.COMMANDS,
     *dead_letters.COMMANDS,
     *gateway.COMMANDS,
+    *limits.COMMANDS,
     *schemas.COMMANDS,
     *query.COMMANDS,
+    *replay.COMMANDS,
     *simulate.COMMANDS,
     *demo.COMMANDS,
 ):

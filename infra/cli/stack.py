@@ -24,7 +24,7 @@ _PORT = click.IntRange(1, 65535)
 @click.option("--registry-port", type=_PORT, envvar="TRADETAPE_REGISTRY_PORT", help="The registry's [28081 or free].")
 @click.option("--clickhouse-port", type=_PORT, envvar="TRADETAPE_CLICKHOUSE_PORT", help="ClickHouse's [28123 or free].")
 @click.option("--partitions", type=click.IntRange(1, 1000), help="Partitions per topic, for a new home [4].")
-@click.option("--only", metavar="NAMES", help="Start these only: kafka,registry,clickhouse,worker,sink.")
+@click.option("--only", metavar="NAMES", help="Start these only: kafka,registry,clickhouse,worker,sink,bridge.")
 def up(  # noqa: PLR0917 (click passes them by name)
     home: Path,
     kafka_port: int | None,

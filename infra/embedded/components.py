@@ -13,7 +13,7 @@ from tradetape.infra.stackfile import CLICKHOUSE, KAFKA, REGISTRY, StackFile
 from tradetape.schemas.errors import TradetapeError
 
 SERVERS = (KAFKA, REGISTRY, CLICKHOUSE)
-NAMES = (*SERVERS, members.WORKER, members.SINK)
+NAMES = (*SERVERS, members.WORKER, members.SINK, members.BRIDGE)
 """Every component, in start order."""
 
 
@@ -44,6 +44,7 @@ def build(home: Path, stack: StackFile, installed: artifacts.Installed, only: It
         CLICKHOUSE: lambda: clickhouse.component(home, stack),
         members.WORKER: lambda: members.worker(home, stack, SERVERS),
         members.SINK: lambda: members.sink(home, SERVERS),
+        members.BRIDGE: lambda: members.bridge(home, (*SERVERS, members.WORKER)),
     }
     return [
         replace(component, env={**env, **component.env}, after=tuple(n for n in component.after if n in wanted))

@@ -1,4 +1,4 @@
-"""Worker and sink under the supervisor: each is healthy once it has its partitions, and keeps its name in its group."""
+"""Worker, sink and bridge under the supervisor: each is healthy once it has its partitions."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from tradetape.infra.embedded.component import Component
 from tradetape.infra.stackfile import StackFile
 from tradetape.schemas.errors import TradetapeError
 
-WORKER, SINK = "worker", "sink"
+WORKER, SINK, BRIDGE = "worker", "sink", "bridge"
 READY_FILE = "TRADETAPE_READY_FILE"
-"""Names the file that worker and sink create when they have their partitions."""
+"""Names the file that each creates when it has its partitions."""
 
 
 def worker(home: Path, stack: StackFile, after: Sequence[str]) -> Component:
@@ -32,6 +32,14 @@ def worker(home: Path, stack: StackFile, after: Sequence[str]) -> Component:
 def sink(home: Path, after: Sequence[str]) -> Component:
     """The sink of ``home``."""
     return _member(home, SINK, "tradetape.sinks.writer_main", env={"TRADETAPE_SINK_ID": "sink-1"}, after=after)
+
+
+def bridge(home: Path, after: Sequence[str]) -> Component:
+    """The bridge of ``home``: kills into every partition, silence into the record.
+
+    It starts after the worker, which registers the schemas.
+    """
+    return _member(home, BRIDGE, "tradetape.producers.bridge.main", env={}, after=after)
 
 
 def _member(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,15 @@ import mode
 from aiokafka.structs import TopicPartition
 from faust.types import EventT
 
-from tradetape.processors.stream.judge import Judge, WriterSchemas
+from tradetape.processors.reading import WriterSchema
+from tradetape.processors.stream.judge import Judge
+from tradetape.processors.stream.portfolios import Portfolios
+from tradetape.processors.stream.readers import Readers
+from tradetape.processors.stream.steps import Steps
 from tradetape.processors.stream.table import StateTable
 from tradetape.processors.stream.transport import BatchTransport
 from tradetape.schemas import codec, topics
-from tradetape.schemas.catalogue import output_schema
+from tradetape.schemas.catalogue import OUTPUTS, output_schema
 from tradetape.schemas.crashpoints import reach
 from tradetape.schemas.registry import Registry
 
@@ -71,38 +75,64 @@ def build(*, bootstrap_servers: str, registry: Registry, partitions: int, data_f
         producer_max_request_size=topics.MAX_AUDITED_BYTES,
     )
     app.transport = BatchTransport(app.conf.broker_consumer, app)
-    events = app.topic(topics.EVENTS, schema=Untouched())
-    changelog = app.topic(topics.STATE, schema=Untouched(), acks=False, internal=True, maxsize=131_072)
-    # The recovery buffer counts messages, and each is a whole fetched batch: at most 8 MB wait to be applied.
-    table = StateTable(
-        app, name="state", key_type=bytes, value_type=bytes, changelog_topic=changelog, recovery_buffer_size=8
-    )
-    app.tables.add(table)
-    schema_names = {topics.AUDITED: "audited", topics.RISK: "risk", topics.ALERTS: "alerts"}
     encoders = {
-        topic: codec.Encoder(output_schema(name), registry.look_up(topic, output_schema(name)))
-        for topic, name in schema_names.items()
+        topics.of_output(name): codec.Encoder(
+            output_schema(name), registry.look_up(topics.of_output(name), output_schema(name))
+        )
+        for name in OUTPUTS
     }
 
     async def send(topic: str, partition: int, records: Sequence[tuple[bytes, bytes]]) -> None:
         await _send(app.producer._producer, topic, partition, records)
 
+    judge = Judge(
+        table=_table(app, "state", topics.STATE),
+        schemas=Readers(registry.by_id, WriterSchema),
+        encoders=encoders,
+        send=send,
+        log_start=_log_start(app, topics.EVENTS),
+        partitions=partitions,
+    )
+    portfolios = Portfolios(
+        table=_table(app, "portfolio_state", topics.PORTFOLIO_STATE),
+        schemas=Readers(registry.by_id, codec.Decoder),
+        encoder=encoders[topics.PORTFOLIOS],
+        send=send,
+        log_start=_log_start(app, topics.PORTFOLIO),
+    )
+    for name, steps in (("judge", judge), ("portfolios", portfolios)):
+        _run(app, name, steps)
+    return app
+
+
+def _table(app: faust.App, name: str, changelog: str) -> StateTable:
+    topic = app.topic(changelog, schema=Untouched(), acks=False, internal=True, maxsize=131_072)
+    # The recovery buffer counts messages, and each is a whole fetched batch: at most 8 MB wait to be applied.
+    table = StateTable(app, name=name, key_type=bytes, value_type=bytes, changelog_topic=topic, recovery_buffer_size=8)
+    app.tables.add(table)
+    return table
+
+
+def _log_start(app: faust.App, topic: str) -> Callable[[int], Awaitable[int]]:
     async def log_start(partition: int) -> int:
-        tp = TopicPartition(topics.EVENTS, partition)
+        tp = TopicPartition(topic, partition)
         earliest = await app.consumer.earliest_offsets(tp)
         return int(earliest[tp])
 
-    judge = Judge(table=table, schemas=WriterSchemas(registry.by_id), encoders=encoders, send=send, log_start=log_start)
+    return log_start
 
-    @app.agent(events, name="judge", supervisor_strategy=mode.CrashingSupervisor)  # type: ignore[untyped-decorator]
-    async def judge_events(stream: Any) -> None:
+
+def _run(app: faust.App, name: str, steps: Steps) -> None:
+    """An agent that takes every batch of its topic through ``steps``."""
+    topic = app.topic(steps.TOPIC, schema=Untouched())
+
+    @app.agent(topic, name=name, supervisor_strategy=mode.CrashingSupervisor)  # type: ignore[untyped-decorator]
+    async def handle(stream: Any) -> None:
         async for event in stream.noack().events():
             message = event.message
-            await judge.handle(message.partition, message.value)
+            await steps.handle(message.partition, message.value)
             event.ack()
             reach("worker.batch_acknowledged")
-
-    return app
 
 
 async def _send(producer: Any, topic: str, partition: int, records: Sequence[tuple[bytes, bytes]]) -> None:

@@ -1,4 +1,4 @@
-"""Committed state of the assigned partitions, backed by the changelog ``tradetape.state``."""
+"""Committed state of the assigned partitions, backed by a changelog topic."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 from faust.types import TP
 
 from tradetape.processors.state import PartitionState
-from tradetape.schemas.topics import MAX_AUDITED_BYTES, STATE
+from tradetape.schemas.topics import MAX_AUDITED_BYTES
 
 
 class StateTable(faust.Table[bytes, bytes]):
@@ -44,9 +44,10 @@ class StateTable(faust.Table[bytes, bytes]):
         for key, value in changes:
             if batch.append(timestamp=None, key=key, value=value) is None:
                 raise OverflowError(f"state changes of one batch exceed {MAX_AUDITED_BYTES} bytes")
-        sent = await producer.send_batch(batch, STATE, partition=partition)
+        changelog = self.changelog_topic_name
+        sent = await producer.send_batch(batch, changelog, partition=partition)
         appended = await sent
-        self.app.tables.recovery.active_offsets[TP(STATE, partition)] = appended.offset + len(changes) - 1
+        self.app.tables.recovery.active_offsets[TP(changelog, partition)] = appended.offset + len(changes) - 1
         _apply(self._committed[partition], changes)
         state.committed()
 

@@ -15,9 +15,12 @@ from faust.transport.drivers import aiokafka as driver
 from faust.transport.utils import DefaultSchedulingStrategy
 from faust.types import TP, ConsumerMessage
 
-from tradetape.schemas.topics import EVENTS, STATE
+from tradetape.schemas.topics import EVENTS, PORTFOLIO, PORTFOLIO_STATE, STATE
 
-BATCHED = frozenset({EVENTS, STATE})
+STREAMED = frozenset({EVENTS, PORTFOLIO})
+"""Topics that agents read."""
+
+BATCHED = STREAMED | {STATE, PORTFOLIO_STATE}
 """Topics whose message is a whole batch."""
 
 
@@ -62,7 +65,7 @@ class BatchConsumer(driver.Consumer):
         )
 
     def _new_offset(self, tp: TP) -> int | None:
-        if tp.topic != EVENTS:
+        if tp.topic not in STREAMED:
             return super()._new_offset(tp)
         # One stream handles batches one after the other and acks each last: the highest ack covers all before it.
         acked = self._acked[tp]
@@ -74,7 +77,7 @@ class BatchConsumer(driver.Consumer):
         return newest + 1
 
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
-        if tp.topic != EVENTS:
+        if tp.topic not in STREAMED:
             await super()._add_gap(tp, offset_from, offset_to)
 
     async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:
@@ -88,7 +91,7 @@ class BatchConsumer(driver.Consumer):
         self.app.flow_control.suspend()
         await super().perform_seek()
         # The fetcher's own seek passes over partitions without a commit and would go on where it happens to be.
-        fresh = [tp for tp in self.assignment() if tp.topic == EVENTS and not self._committed_offset[tp]]
+        fresh = [tp for tp in self.assignment() if tp.topic in STREAMED and not self._committed_offset[tp]]
         if fresh:
             await self._thread.seek_to_beginning(*(TopicPartition(tp.topic, tp.partition) for tp in fresh))
             for tp in fresh:

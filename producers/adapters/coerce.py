@@ -8,51 +8,48 @@ from typing import Any
 
 from tradetape.producers.adapters.native import moment, parse_json
 from tradetape.schemas import numbers
-from tradetape.schemas.catalogue import Schema, core_type, kind, logical
+from tradetape.schemas.fields import Field
 
 _NOTHING = frozenset({"", "null", "none"})
 _BOOLEANS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
-def coerce(value: Any, declared: Schema) -> Any:
-    """``value`` for the field ``declared``: numbers from text, text from numbers, times from any native form, JSON text
+def coerce(value: Any, field: Field) -> Any:
+    """``value`` for ``field``: numbers from text, text from numbers, times from any native form, JSON text
     opened where a record, list or map belongs, enumerations in the schema's spelling. Never raises.
     """
-    value = _typed(value, declared["type"])
-    if "enum" in declared and isinstance(value, str):
-        folded = value.strip().casefold()
-        return next((allowed for allowed in declared["enum"] if allowed.casefold() == folded), value)
+    value = _typed(value, field)
+    if field.allowed and isinstance(value, str):
+        return field.spellings.get(value.strip().casefold(), value)
     return value
 
 
-def _typed(value: Any, avro_type: Any) -> Any:
-    core = core_type(avro_type)
-    wanted, meaning = kind(avro_type), logical(avro_type)
-    is_text = wanted == "string" and meaning != "timestamp-micros"
-    if isinstance(value, str) and not is_text and value.strip().casefold() in _NOTHING:
-        return None
-    if meaning == "timestamp-micros":
-        return moment(value)
-    if meaning == "json":
+def _typed(value: Any, field: Field) -> Any:
+    what = field.what
+    if what == "string":
+        return value if isinstance(value, str) else _text(value)
+    if what == "json":
         return _opened(value)
-    if wanted == "string":
-        return _text(value)
-    if wanted == "boolean":
+    if isinstance(value, str) and value.strip().casefold() in _NOTHING:
+        return None
+    if what == "timestamp-micros":
+        return moment(value)
+    if what == "boolean":
         return _boolean(value)
-    if wanted in ("long", "int"):
+    if what in ("long", "int"):
         return _whole(value)
-    if wanted in ("record", "array", "map"):
-        return _inner(_opened(value), core)
+    if what in ("record", "array", "map"):
+        return _inner(_opened(value), field)
     return value
 
 
-def _inner(value: Any, core: Any) -> Any:
-    if isinstance(value, list) and "items" in core:
-        return [_typed(inner, core["items"]) for inner in value]
-    if isinstance(value, dict) and "values" in core:
-        return {key: _typed(inner, core["values"]) for key, inner in value.items()}
-    if isinstance(value, dict) and "fields" in core:
-        fields = {field["name"]: field for field in core["fields"]}
+def _inner(value: Any, field: Field) -> Any:
+    if field.what == "array" and field.inner is not None and isinstance(value, list):
+        return [_typed(inner, field.inner) for inner in value]
+    if field.what == "map" and field.inner is not None and isinstance(value, dict):
+        return {key: _typed(inner, field.inner) for key, inner in value.items()}
+    if field.what == "record" and isinstance(value, dict):
+        fields = field.fields
         return {key: coerce(inner, fields[key]) if key in fields else inner for key, inner in value.items()}
     return value
 

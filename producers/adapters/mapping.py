@@ -36,9 +36,8 @@ from tradetape.producers.adapters.native import at, moment
 from tradetape.producers.adapters.origin import Origin
 from tradetape.producers.events import Event
 from tradetape.schemas import envelope_json, environments, identity, times
-from tradetape.schemas.catalogue import EVENT_VERSION, EventType, Schema, envelope_schema, event_types
-
-_TEXT_FIELDS: Mapping[str, Schema] = {declared["name"]: declared for declared in envelope_schema()["fields"]}
+from tradetape.schemas.catalogue import EVENT_VERSION, EventType, event_types
+from tradetape.schemas.fields import envelope_fields, payload_fields
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,19 +186,19 @@ class Adapter:
             if name not in event_type.payload_keys:
                 continue
             value = self._value(name, take, native, origin, assumed)
+            read = [path for path in take.paths if "." not in path and native.payload.get(path) is value]
+            moved.update(read)
             if value is not None:
                 taken[name] = value
-            read = {path for path in take.paths if "." not in path and native.payload.get(path) is value}
-            moved |= read
-            if read:
-                renamed.add(name)
+                if read:
+                    renamed.add(name)
         left = {key: value for key, value in native.payload.items() if key not in moved}
         # A native key may have the name of a canonical one that another key became: both are kept.
         other = {f"native_{key}": left[key] for key in left.keys() & renamed if left[key] != taken[key]}
         payload = {**left, **other, **taken}
-        for declared in event_type.payload_fields:
-            if payload.get(declared["name"]) is not None:
-                payload[declared["name"]] = coerce(payload[declared["name"]], declared)
+        for name, declared in payload_fields(event_type.name).items():
+            if payload.get(name) is not None:
+                payload[name] = coerce(payload[name], declared)
         return payload
 
     def _value(self, name: str, take: Take, native: Native, origin: Origin, assumed: list[str]) -> Any:
@@ -220,8 +219,10 @@ class Adapter:
     def _envelope(
         self, native: Native, origin: Origin, event_type: str, context: Mapping[str, Any], assumed: list[str]
     ) -> dict[str, Any]:
+        given = {name: value for name, value in (*native.envelope.items(), *context.items()) if value is not None}
+        if "event_id" not in given:
+            given["event_id"] = identity.derive(origin.source_id, native.stream, str(native.position))
         document: dict[str, Any] = {
-            "event_id": identity.derive(origin.source_id, native.stream, str(native.position)),
             "producer": origin.producer,
             "instance_name": origin.instance_name,
             "controller_id": "",
@@ -231,14 +232,15 @@ class Adapter:
             "account": origin.account,
             "owner": origin.owner,
             "payload": {},
-            **{name: value for name, value in (*native.envelope.items(), *context.items()) if value is not None},
+            **given,
             "event_type": event_type,
             "event_version": EVENT_VERSION,
             "assumed": assumed,
         }
+        known = envelope_fields()
         for name, value in document.items():
-            if name in _TEXT_FIELDS and name not in ("ts_utc", "assumed"):
-                document[name] = coerce(value, _TEXT_FIELDS[name])
+            if name in known and name not in ("ts_utc", "assumed"):
+                document[name] = coerce(value, known[name])
         document["ts_utc"] = moment(document.get("ts_utc"))
         if isinstance(document["trading_pair"], str):
             document["trading_pair"] = origin.instruments.pair(document["trading_pair"])
@@ -300,7 +302,7 @@ class Adapter:
 
 def environment_of(native: Native, origin: Origin) -> str:
     """The environment of ``native``: its own, else its source's, else its connector's; a dry run is never live."""
-    dry_run = coerce(native.envelope.get("dry_run"), _TEXT_FIELDS["dry_run"])
+    dry_run = coerce(native.envelope.get("dry_run"), envelope_fields()["dry_run"])
     return environments.of_dry_run(_said_environment(native, origin), dry_run)
 
 

@@ -47,8 +47,15 @@ DOMAINS = ("market", "regime", "signals", "risk", "trades", "position", "exit", 
 
 _CONVENTION = re.compile(rf"({'|'.join(DOMAINS)})(\.[a-z0-9_]+)+", re.ASCII)
 _NAME = re.compile(r"[A-Za-z0-9_.:\-]{1,200}", re.ASCII)
-_SQUASHED = {re.sub("[^a-z0-9]", "", name): name for name in FLOW}
+_SEPARATORS = re.compile("[^a-z0-9]")
 _RANKS = {name: rank for rank, name in enumerate(FLOW)}
+
+
+def _squashed(name: str) -> str:
+    return _SEPARATORS.sub("", name.lower())
+
+
+_SQUASHED = {_squashed(name): name for name in FLOW}
 
 _NUMBER_BITS = 20
 _HIGHEST = 2**63
@@ -56,7 +63,7 @@ _HIGHEST = 2**63
 
 def type_of(name: str) -> str:
     """The native type that ``name`` spells (``TradesOrderFilled``, ``TRADES_ORDER_FILLED``, …), else ``name``."""
-    return _SQUASHED.get(re.sub("[^a-z0-9]", "", name.lower()), name)
+    return name if name in _RANKS else _SQUASHED.get(_squashed(name), name)
 
 
 def is_known(native_type: str) -> bool:

@@ -25,7 +25,7 @@ from tradetape.producers.adapters.turtle_context import NOTHING, is_number, is_w
 from tradetape.producers.events import Event
 from tradetape.producers.unmapped import TYPE as UNMAPPED
 from tradetape.schemas import instruments, numbers
-from tradetape.schemas.catalogue import Schema, core_type, event_types
+from tradetape.schemas.fields import Field, payload_fields
 
 SYSTEM = "turtle"
 STREAM = "events"
@@ -164,11 +164,11 @@ def _payload(kind: str, outcome: Any, context: Any, more: dict[str, Any]) -> tup
     rule = rules(SYSTEM).get(kind)
     if rule is None:
         return {}, {}
-    fields = {declared["name"]: declared for declared in event_types()[rule.event_for(outcome)].payload_fields}
-    free = {name: declared for name, declared in fields.items() if name not in rule.payload and name != _CONTEXT}
+    fields = payload_fields(rule.event_for(outcome))
+    free = {name: field for name, field in fields.items() if name not in rule.payload and name != _CONTEXT}
     payload, left = _placed(more, free)
     if isinstance(context, dict):
-        blocks = {declared["name"] for declared in core_type(fields[_CONTEXT]["type"])["fields"]}
+        blocks = fields[_CONTEXT].fields
         said = {key: value for key, value in context.items() if key in free and key not in blocks}
         counted, unplaced = _placed(said, {key: free[key] for key in said.keys() - payload.keys()})
         payload |= counted
@@ -181,7 +181,7 @@ def _payload(kind: str, outcome: Any, context: Any, more: dict[str, Any]) -> tup
     return payload, left
 
 
-def _placed(values: Mapping[str, Any], fields: Mapping[str, Schema]) -> tuple[dict[str, Any], dict[str, Any]]:
+def _placed(values: Mapping[str, Any], fields: Mapping[str, Field]) -> tuple[dict[str, Any], dict[str, Any]]:
     """``values`` that are payload keys by themselves, and the rest."""
     payload: dict[str, Any] = {}
     left: dict[str, Any] = {}

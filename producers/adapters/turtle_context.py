@@ -11,7 +11,7 @@ from typing import Any
 
 from tradetape.producers.adapters.coerce import coerce
 from tradetape.schemas import numbers, times
-from tradetape.schemas.catalogue import Schema, core_type, kind, logical
+from tradetape.schemas.fields import Field
 
 ALIASES: Mapping[str, Mapping[str, str]] = {
     "position": {"stop": "current_stop"},
@@ -53,33 +53,28 @@ def _full_name(key: str, inner: Mapping[str, Any], names: Mapping[str, str]) -> 
     return key if full != key and full in inner else full
 
 
-def split(value: Any, declared: Schema) -> tuple[Any, Any]:
-    """``value`` of the field ``declared`` in two: what its type takes (or None), and what is left (or NOTHING).
+def split(value: Any, field: Field) -> tuple[Any, Any]:
+    """``value`` of ``field`` in two: what its type takes (or None), and what is left (or NOTHING).
 
     What is left has the shape of ``value``. Never raises, whatever parsed JSON ``value`` is.
     """
-    avro_type = declared["type"]
     if value is None:
         return None, NOTHING
-    wanted, core = kind(avro_type), core_type(avro_type)
-    if wanted in ("record", "array", "map"):
-        if wanted == "record" and isinstance(value, dict):
-            return _record(value, core)
-        if wanted == "array" and isinstance(value, list):
-            return _array(value, core)
-        if wanted == "map" and isinstance(value, dict):
-            return _map(value, core)
-        return None, value
-    typed = coerce(value, declared)
-    return (typed, NOTHING) if _fits(typed, declared) else (None, value)
+    if field.what == "record":
+        return _record(value, field) if isinstance(value, dict) else (None, value)
+    if field.what == "array":
+        return _array(value, field) if isinstance(value, list) else (None, value)
+    if field.what == "map":
+        return _map(value, field) if isinstance(value, dict) else (None, value)
+    typed = coerce(value, field)
+    return (typed, NOTHING) if _fits(typed, field) else (None, value)
 
 
-def _record(value: dict[str, Any], core: Schema) -> tuple[Any, Any]:
-    fields = {field["name"]: field for field in core["fields"]}
+def _record(value: dict[str, Any], field: Field) -> tuple[Any, Any]:
     typed: dict[str, Any] = {}
     left: dict[str, Any] = {}
     for key, inner in value.items():
-        part, rest = split(inner, fields[key]) if key in fields else (None, inner)
+        part, rest = split(inner, field.fields[key]) if key in field.fields else (None, inner)
         if part is not None:
             typed[key] = part
         if rest is not NOTHING:
@@ -87,34 +82,35 @@ def _record(value: dict[str, Any], core: Schema) -> tuple[Any, Any]:
     return (typed if typed or not left else None), (left or NOTHING)
 
 
-def _array(value: list[Any], core: Schema) -> tuple[Any, Any]:
-    parts = [split(inner, {"type": core["items"]}) for inner in value]
+def _array(value: list[Any], field: Field) -> tuple[Any, Any]:
+    assert field.inner is not None
+    parts = [split(inner, field.inner) for inner in value]
     if any(part is None for part, _ in parts):
         return None, value
     left = [{} if rest is NOTHING else rest for _, rest in parts]
     return [part for part, _ in parts], (left if any(left) else NOTHING)
 
 
-def _map(value: dict[str, Any], core: Schema) -> tuple[Any, Any]:
-    parts = {key: split(inner, {"type": core["values"]}) for key, inner in value.items()}
+def _map(value: dict[str, Any], field: Field) -> tuple[Any, Any]:
+    assert field.inner is not None
+    parts = {key: split(inner, field.inner) for key, inner in value.items()}
     typed = {key: part for key, (part, _) in parts.items() if part is not None and is_writable(key)}
     left = {key: rest for key, (_, rest) in parts.items() if key not in typed and rest is not NOTHING}
     return (typed if typed or not left else None), (left or NOTHING)
 
 
-def _fits(value: Any, declared: Schema) -> bool:
-    wanted, meaning = kind(declared["type"]), logical(declared["type"])
-    if meaning == "decimal":
+def _fits(value: Any, field: Field) -> bool:
+    if field.what == "decimal":
         return is_number(value)
-    if meaning == "timestamp-micros":
+    if field.what == "timestamp-micros":
         try:
             times.parse(value)
         except times.TimeError:
             return False
         return True
-    if wanted == "string":
-        return isinstance(value, str) and is_writable(value) and value in declared.get("enum", (value,))
-    if wanted == "boolean":
+    if field.kind == "string":
+        return isinstance(value, str) and is_writable(value) and (not field.allowed or value in field.allowed)
+    if field.kind == "boolean":
         return isinstance(value, bool)
     return isinstance(value, int | Decimal) and is_number(value) and value == int(value) and -_LONG <= value < _LONG
 

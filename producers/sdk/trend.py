@@ -40,6 +40,9 @@ class EventBus:
 
     A handler that fails is logged, and stops neither the others nor the publisher. What handlers publish follows the
     event that they handle. ``instruments`` reads symbols; by default they carry their quote (BTCUSDT).
+
+    Beside the document's types there is ``CONFIGURATION_RECORDED``: publish it at start with ``initial_equity`` and the
+    risk and news settings, and the bot's TradingState can be rebuilt from its events alone (S2-03).
     """
 
     def __init__(self, recorder: Recorder, instruments: Instruments | None = None) -> None:

@@ -21,6 +21,15 @@ CYCLE_MS = 60_000
 SKEW = timedelta(days=365 * 60)
 FEE = Decimal("0.0004")
 
+CONFIGURATION = {
+    "initial_equity": 10_000,
+    "max_daily_loss_pct": 5,
+    "max_consecutive_losses": 2,
+    "cooldown_seconds": 900,
+    "news_risk_seconds": 3_600,
+    "settings": {"risk": {"max_positions": 3}, "news": {"source": "wire"}},
+}
+
 DEFECTS: dict[str, tuple[str, str]] = {
     "lost": ("sequence_gap", ""),
     "doubled": ("sequence_repeated", ""),
@@ -29,7 +38,7 @@ DEFECTS: dict[str, tuple[str, str]] = {
     "malformed": ("unmapped", ""),
     "clock_skewed": ("clock_ahead", ""),
     "truncated_price": ("zero_price", ""),
-    "wrong_arithmetic": ("", "no rule recomputes the profit of a position that a bot says it closed"),
+    "wrong_arithmetic": ("arithmetic_mismatch", ""),
     "conflicting_terminal": ("conflicting_terminals", ""),
     "silent": ("", "a ledger that ends says nothing about its bot; a watchdog would have to look at the clock"),
 }
@@ -106,6 +115,7 @@ class _Bot:
         """``cycles`` cycles, the defects ``kinds`` spread over them."""
         places = dict(zip(self._random.sample(range(cycles), len(kinds)), kinds, strict=True))
         self._publish("SYSTEM_STARTED", {"version": "0.1.0"}, "main")
+        self._publish("CONFIGURATION_RECORDED", CONFIGURATION, "main")
         self._publish("ACCOUNT_SETTING_UPDATED", {"setting": "leverage", "value": 3}, "account")
         self._publish("ACCOUNT_SETTING_FAILED", {"setting": "margin_type", "error": "no change needed"}, "account")
         for index in range(cycles):
@@ -250,7 +260,9 @@ class _Bot:
         self._publish(self._random.choice(("ORDER_CANCELLED", "ORDER_EXPIRED")), rest, "execution_engine")
         pnl = (exit_price - trade.entry) * trade.quantity + (trade.quantity * 100 if is_wrong else 0)
         closed = {"symbol": symbol, "exit_price": exit_price, "pnl": pnl, "reason": done}
-        self._publish("POSITION_CLOSED", closed, "position_manager")
+        closing = self._publish("POSITION_CLOSED", closed, "position_manager")
+        if is_wrong:
+            self._broken = closing
         self._publish("RECONCILIATION_COMPLETED", {"discrepancies": []}, "reconciler")
 
     def _place(self, trade: _Trade, role: str, side: str, price: Decimal, kind: str) -> None:
@@ -263,7 +275,8 @@ class _Bot:
         fee = (price * trade.quantity * FEE).quantize(Decimal("1e-8"), ROUND_HALF_EVEN)
         self._publish("ORDER_FILLED", fill | {"fee": fee, "order_id": trade.order(role)}, "execution_engine")
 
-    def _publish(self, event_type: str, payload: Mapping[str, Any], source: str) -> None:
+    def _publish(self, event_type: str, payload: Mapping[str, Any], source: str) -> str:
+        """Write one record; returns its id."""
         self._now += timedelta(milliseconds=self._random.randint(1, 40))
         event_id = _uuid(self._random)
         spoil, self._break = self._break, ""
@@ -281,6 +294,7 @@ class _Bot:
         if spoil:
             self._broken = event_id
         self._lines = _SPOILS.get(spoil, _appended)(self._lines, line)
+        return event_id
 
     def _stamp(self) -> str:
         return _iso(self._now)

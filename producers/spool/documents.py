@@ -11,7 +11,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from functools import cache
 from typing import Any
@@ -27,6 +27,9 @@ from tradetape.schemas.errors import TradetapeError
 ToEvent = Callable[[bytes], Event]
 """What becomes of the JSON of one accepted document: a typed event or an UnmappedRecord. Pure; must not raise."""
 
+ToJson = Callable[[Mapping[str, Any]], bytes]
+"""Writes a document as one line of JSON; raises TradetapeError for what JSON cannot hold."""
+
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.ASCII)
 _LARGEST_INT = 2**63 - 1
 _STAMPS = frozenset({"native", "ingest_source"})
@@ -40,9 +43,17 @@ def write(document: Mapping[str, Any]) -> bytes:
     """
     try:
         body = orjson.dumps(document, default=_default)
-        if b"null" in body and _has_non_finite(document):
-            body = events.to_json(document)  # orjson writes them as null
-        return body
+    except TypeError:
+        return _write_odd(document)
+    if b"null" in body and _has_non_finite(document):
+        return _write_odd(document)  # orjson writes them as null
+    return body
+
+
+def write_drafted(document: Mapping[str, Any]) -> bytes:
+    """``write`` for the documents of ``draft``: they hold no float, and their ``ts_utc`` may be a UTC datetime."""
+    try:
+        return orjson.dumps(document, default=_default)
     except TypeError:
         return _write_odd(document)
 
@@ -96,7 +107,7 @@ def _keys(event_type: str) -> _Keys:
 
 
 def draft(event_type: str, fields: Event, context: Mapping[str, Any], payload: Mapping[str, Any]) -> Event:
-    """``fields`` made the document of an event of a bot, without checking the contract rules.
+    """``fields`` made the document of an event of a bot, for ``write_drafted``, without checking the contract rules.
 
     ``fields`` are the envelope fields, in JSON values but for ``ts_utc``; ``context`` those that the bot gave. Raises
     TradetapeError for floats in keys that the schema knows and for values that JSON cannot hold, TypeError for unknown
@@ -125,6 +136,8 @@ def _source_id(document: Mapping[str, Any]) -> str:
 
 
 def _time_text(value: Any) -> Any:
+    if type(value) is datetime and value.tzinfo is UTC:
+        return value  # orjson writes the same text in a third of the time
     if isinstance(value, datetime):
         return value.isoformat()
     if type(value) is int and times.EARLIEST <= value < times.LATEST:
@@ -149,20 +162,18 @@ def _payload(event_type: str, payload: Mapping[str, Any]) -> dict[str, Any]:
     plain: dict[str, Any] = {}
     for name, value in payload.items():
         of = type(value)
-        if value is None and name in keys.known:
-            continue
-        if (
-            of is str
-            or of is bool
-            or value is None
-            or (of is int and name not in keys.times and -_LARGEST_INT <= value <= _LARGEST_INT)
-        ):
+        if type(name) is not str:
+            return _odd_payload(event_type, payload, keys)
+        if of is str or of is bool:
+            plain[name] = value
+        elif value is None:
+            if name not in keys.known:
+                plain[name] = None
+        elif of is int and name not in keys.times and -_LARGEST_INT <= value <= _LARGEST_INT:
             plain[name] = value
         elif of is Decimal and name not in keys.integers:
             plain[name] = _decimal_text(value)
         else:
-            return _odd_payload(event_type, payload, keys)
-        if type(name) is not str:
             return _odd_payload(event_type, payload, keys)
     return plain
 

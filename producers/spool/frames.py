@@ -49,7 +49,7 @@ class Torn(NamedTuple):
 def encode(kind: int, body: bytes) -> bytes:
     """The frame of ``body``."""
     front = _FRONT.pack(MAGIC, kind, len(body), crc32(body))
-    return b"".join((front, _CHECK.pack(crc32(front)), body, END))
+    return front + _CHECK.pack(crc32(front)) + body + END
 
 
 def read(data: bytes, start: int = 0) -> Frame | None:

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, Self
 from uuid import uuid4
 
 from tradetape.producers.spool import documents, frames
-from tradetape.producers.spool.documents import ToEvent
+from tradetape.producers.spool.documents import ToEvent, ToJson
 from tradetape.producers.spool.drain import Connect, Cursor, Drain
 from tradetape.producers.spool.log import Log, unusable
 from tradetape.producers.spool.refusals import Refusals
@@ -125,17 +125,17 @@ class Spool:
             raise TradetapeError(f"the spool {self.folder} {self._closed or 'was started already'}")
         self._drain.start(connect)
 
-    def append(self, document: Mapping[str, Any]) -> None:
-        """Accept one envelope document (S3-01), in the values of parsed JSON. Its write has completed on return.
+    def append(self, document: Mapping[str, Any], to_json: ToJson = documents.write) -> None:
+        """Accept one envelope document (S3-01) of values that ``to_json`` takes. Its write has completed on return.
 
         Raises SpoolFull at once where it was not taken; TradetapeError for values that JSON cannot hold, for a
         document that no spool could take, and for a spool that is closed.
         """
-        body = documents.write(document)
+        body = to_json(document)
         frame = frames.encode(frames.EVENT, body)
         if len(body) > LARGEST_BODY or len(frame) > self._log.max_bytes // 2:
             raise TradetapeError(f"an event of {len(body)} bytes is larger than the spool {self.folder} can hold")
-        if not self._lock.acquire(timeout=self.max_wait):
+        if not (self._lock.acquire(False) or self._lock.acquire(timeout=self.max_wait)):
             raise self.refuse(document)
         try:
             if self._closed:
@@ -258,4 +258,5 @@ def _after_fork() -> None:
         spool._forget()
 
 
-os.register_at_fork(after_in_child=_after_fork)
+if hasattr(os, "register_at_fork"):  # not on Windows, where a recorder works without a spool
+    os.register_at_fork(after_in_child=_after_fork)

@@ -20,6 +20,7 @@ kept AS
     FROM
     (
         SELECT source_id, instance_name, event_type, toString(event_id) AS id FROM tradetape.events
+        WHERE derived_seq = 0
         UNION ALL
         SELECT source_id, instance_name, event_type, event_id AS id FROM tradetape.quarantine
         WHERE disposition = 'duplicate'

@@ -7,7 +7,7 @@ FROM
 (
     SELECT instance_name, (toUnixTimestamp64Micro(ingest_ts_utc) - toUnixTimestamp64Micro(ts_utc)) / 1000000 AS lag
     FROM tradetape.events
-    WHERE ({instance_name:String} = '' OR instance_name = {instance_name:String})
+    WHERE derived_seq = 0 AND ({instance_name:String} = '' OR instance_name = {instance_name:String})
       AND ts_utc >= parseDateTime64BestEffort({since:String}, 6, 'UTC')
 )
 GROUP BY instance_name

@@ -29,7 +29,7 @@ def main() -> None:
     kafka, registry, module, source_id, location, folder, quote, batch, follow = sys.argv[1:]
     connector = import_module(f"tradetape.producers.connectors.{module}")
     checkpoints = Checkpoints(Path(folder))
-    with Emitter(kafka, registry) as emitter:
+    with Emitter(kafka, registry, ahead=False) as emitter:
         print(OPEN, end="", flush=True)
         source = connector.open_source(location, origin(source_id, quote), checkpoints.load(source_id))
         runner.run(source, emitter, checkpoints, follow=bool(follow), batch=int(batch), interval=0.01)

@@ -14,6 +14,7 @@ from tests.crash.undisturbed import (
     Undisturbed,
     assert_outputs,
     assert_places,
+    assert_portfolios,
     assert_rows,
     assert_state,
     wait_until_stored,
@@ -117,6 +118,7 @@ def test_nothing_was_added_and_every_repeated_output_was_the_same(pipeline: Pipe
     wait_until_stored(pipeline.store, undisturbed, STORED_SECONDS, "all seeds")
     assert_places(pipeline.store, undisturbed, "all seeds")
     repeats = assert_outputs(undisturbed, "all seeds")
+    assert_portfolios(pipeline.store, undisturbed, 30, "all seeds")
     assert_state(undisturbed, "all seeds")
     assert repeats > 0, "no kill came between outputs and state: the points are not where they were"
 

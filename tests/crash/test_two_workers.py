@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.crash.load import Load
 from tests.crash.pipeline import WORKER, Pipeline, Sender, Victim
-from tests.crash.undisturbed import Undisturbed, assert_outputs, assert_places, assert_state
+from tests.crash.undisturbed import Undisturbed, assert_outputs, assert_places, assert_portfolios, assert_state
 from tests.support import eventually
 
 pytestmark = [pytest.mark.crash, pytest.mark.req("P-06", "P-11")]
@@ -37,6 +37,7 @@ def test_a_second_worker_joins_and_is_killed(pipeline: Pipeline, undisturbed: Un
 
         eventually(stored, REBALANCE_SECONDS, "everything is stored")
         assert_outputs(undisturbed, "two workers")
+        assert_portfolios(pipeline.store, undisturbed, 30, "two workers")
         assert_state(undisturbed, "two workers")
     finally:
         second.stop()

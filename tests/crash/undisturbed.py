@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from decimal import Decimal
 from time import monotonic
 from types import TracebackType
 from typing import Any, Self
@@ -15,24 +13,27 @@ from confluent_kafka import Consumer, TopicPartition
 from tests.crash.pipeline import pause
 from tests.support import eventually
 
-from tradetape.processors import core
-from tradetape.processors.reading import RawRecord, WriterSchema
+from tradetape.infra.replay import writer_schemas
+from tradetape.processors.portfolio import books
+from tradetape.processors.reading import RawRecord
+from tradetape.processors.replay import Replay
 from tradetape.processors.state import PartitionState
 from tradetape.schemas import topics
-from tradetape.schemas.catalogue import core_type, logical, output_schema
+from tradetape.schemas.catalogue import output_schema
+from tradetape.schemas.codec import Decoder
 from tradetape.schemas.errors import TradetapeError
-from tradetape.schemas.registry import Registry, UnknownSchemaId
-from tradetape.sinks import results
+from tradetape.schemas.registry import Registry
+from tradetape.sinks import stored
 from tradetape.sinks.store import Store
+from tradetape.sinks.stored import Row
+from tradetape.sinks.tables import TABLES
 
 Place = tuple[int, int, int]
 """raw_partition, raw_offset, derived_seq."""
 
-Row = dict[str, Any]
-
-AUDITED = ("events", "quarantine")
-TABLES = {"events": "audited", "quarantine": "audited", "risk": "risk", "alerts": "alerts"}
-OUTPUTS = {topics.AUDITED: AUDITED, topics.RISK: ("risk",), topics.ALERTS: ("alerts",)}
+OUTPUTS = {topics.AUDITED: ("events", "quarantine"), topics.RISK: ("risk",), topics.ALERTS: ("alerts",)}
+PORTFOLIOS = "portfolios"
+"""The table of what follows from several partitions: it is folded from the topic of deltas as that stands."""
 
 SECONDS = 30.0
 READ_SECONDS = 0.1
@@ -68,14 +69,17 @@ class Undisturbed:
     def __init__(self, bootstrap_servers: str, registry: Registry) -> None:
         self.raw: dict[tuple[int, int], bytes] = {}
         """Every record of the topic by partition and offset."""
-        self.rows: dict[str, dict[Place, Row]] = {table: {} for table in TABLES}
-        self.stores: dict[int, dict[bytes, bytes]] = defaultdict(dict)
-        self._states: dict[int, PartitionState] = {}
+        self.rows: dict[str, dict[Place, Row]] = {table: {} for table in TABLES if table != PORTFOLIOS}
+        self.deltas: set[bytes] = set()
+        """Keys of what is sent to portfolios."""
+        self._books: dict[int, PartitionState] = {}
+        self._folded: dict[int, int] = {}
+        self._figures: dict[Place, Row] = {}
+        self._replays: dict[int, Replay] = {}
         self._next: dict[int, int] = {}
-        self._expected: dict[int, int] = defaultdict(int)
         self._sent: dict[str, Sent] = defaultdict(Sent)
-        self._registry = registry
-        self._schemas: dict[int, WriterSchema | None] = {}
+        self._schema_by_id = writer_schemas(registry)
+        self._deltas = Decoder(output_schema("portfolio"))
         self._consumer = Consumer(
             {
                 "bootstrap.servers": bootstrap_servers,
@@ -109,46 +113,35 @@ class Undisturbed:
     def state(self) -> dict[bytes, bytes]:
         """The state of all partitions as the changelog lays it out."""
         merged: dict[bytes, bytes] = {}
-        for partition, state in self._states.items():
-            for key, value in state.changes():
-                if value is None:
-                    self.stores[partition].pop(key, None)
-                else:
-                    self.stores[partition][key] = value
-            state.committed()
-            merged |= self.stores[partition]
+        for replay in self._replays.values():
+            replay.commit()
+            merged |= replay.store
         return merged
+
+    def figures(self) -> dict[Place, Row]:
+        """The figures of all portfolios: the deltas folded in the order in which their topic has them now."""
+        for partition, message in self._read(topics.PORTFOLIO, self._folded):
+            books_of = self._books.setdefault(partition, PartitionState(partition, {}))
+            figure = books.fold(self._deltas.decode(message.value() or b""), books_of)
+            if figure is not None:
+                place = (figure["raw_partition"], figure["raw_offset"], figure["derived_seq"])
+                self._figures[place] = stored.as_row(TABLES[PORTFOLIOS], figure)
+        return self._figures
 
     def _judge(self, partition: int, message: Any) -> None:
         offset, value = message.offset(), message.value() or b""
-        assert offset == self._expected[partition], (
-            f"raw {partition}: offset {offset} and not {self._expected[partition]}"
-        )
-        self._expected[partition] = offset + 1
+        replay = self._replays.get(partition)
+        if replay is None:
+            replay = self._replays[partition] = Replay(partition, self._schema_by_id)
+        for key, topic, record in replay.fold(RawRecord(partition, offset, message.timestamp()[1] * 1000, value)):
+            if topic == topics.PORTFOLIO:
+                self.deltas.add(key)
+                continue
+            table = stored.table_of(topic, record)
+            place = (record["raw_partition"], record["raw_offset"], record["derived_seq"])
+            assert place not in self.rows[table.name]
+            self.rows[table.name][place] = stored.as_row(table, record)
         self.raw[partition, offset] = value
-        state = self._states.get(partition)
-        if state is None:
-            state = self._states[partition] = PartitionState(partition, self.stores[partition])
-        output = core.process(RawRecord(partition, offset, message.timestamp()[1] * 1000, value), state, self._schema)
-        state.progress.applied = offset
-        self._expect("events" if output.audited["disposition"] == core.ACCEPTED else "quarantine", output.audited)
-        if output.risk is not None:
-            self._expect("risk", output.risk)
-        for alert in output.alerts:
-            self._expect("alerts", alert)
-
-    def _expect(self, table: str, record: Mapping[str, Any]) -> None:
-        place = (record["raw_partition"], record["raw_offset"], record["derived_seq"])
-        assert place not in self.rows[table]
-        self.rows[table][place] = _plain(table, record)
-
-    def _schema(self, schema_id: int) -> WriterSchema | None:
-        if schema_id not in self._schemas:
-            try:
-                self._schemas[schema_id] = WriterSchema(self._registry.by_id(schema_id))
-            except UnknownSchemaId:
-                self._schemas[schema_id] = None
-        return self._schemas[schema_id]
 
     def _ends(self, topic: str) -> dict[int, int]:
         partitions = self._consumer.list_topics(topic, timeout=SECONDS).topics[topic].partitions
@@ -174,23 +167,6 @@ class Undisturbed:
                     del ends[partition]
             assert monotonic() < until, f"{topic} does not give what it holds: {starts}, to {ends}"
         self._consumer.unassign()
-
-
-def _plain(table: str, record: Mapping[str, Any]) -> Row:
-    """``record`` as the columns of ``table`` read."""
-    row = {name: value for name, value in record.items() if name != "_end"}
-    for name, value in row.items():
-        if isinstance(value, bytes):
-            row[name] = value.hex()
-        elif isinstance(value, list | tuple):
-            row[name] = list(value)
-    if table == "quarantine" and row["ts_utc"] == 0:
-        row["ts_utc"] = None
-    if table in AUDITED:
-        row["schema_validation_status"] = "ok" if table == "events" else row["disposition"]
-    if "fees" in row:
-        row["fees"] = dict(row["fees"])
-    return row
 
 
 def stored_places(store: Store, table: str) -> Counter[Place]:
@@ -222,30 +198,9 @@ def wait_until_stored(store: Store, expected: Undisturbed, seconds: float, where
 
 def stored_rows(store: Store, table: str, began: Mapping[int, int]) -> Iterator[tuple[Place, Row]]:
     """The rows of ``table`` from the offsets ``began`` on, all columns that a verdict or figure has."""
-    fields = output_schema(TABLES[table])["fields"]
-    types = {declared["name"]: declared["type"] for declared in fields if declared["name"] != "_end"}
-    if table in AUDITED:
-        types["schema_validation_status"] = "string"
-    selected = ", ".join(_expression(name, of) for name, of in types.items())
     where = " OR ".join(f"(raw_partition = {part} AND raw_offset >= {offset})" for part, offset in began.items())
-    sql = f"SELECT {selected} FROM (SELECT * FROM tradetape.{table} WHERE {where})"
-    answer = b"".join(store.raw(sql, settings=results.SETTINGS, output_format="JSONEachRow"))
-    decimals = {name for name, of in types.items() if logical(of) == "decimal"}
-    for line in answer.splitlines():
-        row = json.loads(line)
-        for name in decimals:
-            row[name] = Decimal(row[name])
-        if "fees" in row:
-            row["fees"] = {asset: Decimal(amount) for asset, amount in row["fees"].items()}
+    for row in stored.rows(store, TABLES[table], where):
         yield (row["raw_partition"], row["raw_offset"], row["derived_seq"]), row
-
-
-def _expression(name: str, avro_type: Any) -> str:
-    if logical(avro_type) == "timestamp-micros":
-        return f"toUnixTimestamp64Micro({name}) AS {name}"
-    if core_type(avro_type) == "bytes" and logical(avro_type) != "decimal":
-        return f"lower(hex({name})) AS {name}"
-    return name
 
 
 def assert_places(store: Store, expected: Undisturbed, where: str) -> None:
@@ -288,7 +243,27 @@ def assert_outputs(expected: Undisturbed, where: str) -> int:
         assert not sent.differing, f"{where}: judged twice, and differently: {topic} {sorted(sent.differing)[:SHOWN]}"
         wanted = {_key(place) for table in tables for place in expected.rows[table]}
         assert sent.values.keys() == wanted, f"{where}: {topic}: {sorted(sent.values.keys() ^ wanted)[:SHOWN]}"
-    return repeats
+    deltas = expected.sent(topics.PORTFOLIO)
+    assert not deltas.differing, f"{where}: judged twice, and differently: {sorted(deltas.differing)[:SHOWN]}"
+    assert deltas.values.keys() == expected.deltas, f"{where}: {sorted(deltas.values.keys() ^ expected.deltas)[:SHOWN]}"
+    return repeats + deltas.repeats
+
+
+def assert_portfolios(store: Store, expected: Undisturbed, seconds: float, where: str) -> None:
+    """The figures of portfolios come to be stored, each once, as their deltas give them."""
+
+    def settled() -> bool:
+        return stored_places(store, PORTFOLIOS) == Counter(expected.figures().keys())
+
+    eventually(settled, seconds, f"{where}: the figures of portfolios")
+    figures = expected.figures()
+    assert figures, f"{where}: no portfolio has a figure"
+    rows = {
+        (row["raw_partition"], row["raw_offset"], row["derived_seq"]): row
+        for row in stored.rows(store, TABLES[PORTFOLIOS], "1")
+    }
+    differ = [place for place, figure in figures.items() if rows[place] != figure]
+    assert not differ, f"{where}: {[(rows[place], figures[place]) for place in differ[:1]]} of {len(differ)}"
 
 
 def assert_state(expected: Undisturbed, where: str) -> None:

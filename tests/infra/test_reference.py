@@ -14,7 +14,7 @@ from tradetape.infra.cli.main import tradetape
 from tradetape.processors.findings import CATALOGUE
 from tradetape.producers.adapters import mapping
 from tradetape.schemas import rules, topics
-from tradetape.schemas.catalogue import event_types
+from tradetape.schemas.catalogue import OUTPUTS, event_types
 
 
 @pytest.mark.req("S2-06", "S1-08")
@@ -39,15 +39,21 @@ def test_every_native_type_is_in_the_mapping_table() -> None:
 
 
 def test_every_code_is_explained() -> None:
-    page = reference.pages()["findings.md"]
-    assert all(f"| `{code}` |" in page for code in (*CATALOGUE, *rules.REASONS))
+    findings, _, reasons = reference.pages()["findings.md"].partition("# Reasons for rejection")
+    for code, kind in CATALOGUE.items():
+        promises = ", ".join(kind.requirements)
+        row = f"| `{code}` | {kind.severity} | {kind.subject} | {kind.meaning} | {kind.example} | {promises} |"
+        assert row in findings.splitlines()
+    for code, reason in rules.REASONS.items():
+        row = f"| `{code}` | {reason.meaning} | {reason.example} | {', '.join(reason.requirements)} |"
+        assert row in reasons.splitlines()
 
 
 @pytest.mark.req("S1-08")
 def test_the_asyncapi_file_holds_the_schemas_that_are_registered() -> None:
     document = json.loads(reference.pages()["asyncapi.json"])
     assert document["asyncapi"].startswith("3.")
-    assert set(document["channels"]) == {topics.EVENTS, topics.AUDITED, topics.RISK, topics.ALERTS}
+    assert set(document["channels"]) == {topics.EVENTS, *map(topics.of_output, OUTPUTS)}
     messages = document["components"]["messages"]
     for channel in document["channels"].values():
         for name, message in channel["messages"].items():

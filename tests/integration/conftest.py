@@ -1,4 +1,4 @@
-"""One embedded stack for the tests that ask the whole way: real Kafka, registry, ClickHouse engine, worker and sink."""
+"""One embedded stack for the tests that ask the whole way: real servers, worker, sink and bridge."""
 
 from __future__ import annotations
 

@@ -194,8 +194,9 @@ def test_several_kinds_of_real_stores_in_one_process(
 
     def counted() -> dict[str, int]:
         rows = stack.sql(
-            "SELECT instance_name, count() AS n FROM (SELECT instance_name FROM tradetape.events UNION ALL "
-            "SELECT instance_name FROM tradetape.quarantine) WHERE startsWith(instance_name, 'mixed-') "
+            "SELECT instance_name, count() AS n FROM (SELECT instance_name, derived_seq FROM tradetape.events "
+            "UNION ALL SELECT instance_name, derived_seq FROM tradetape.quarantine) "
+            "WHERE startsWith(instance_name, 'mixed-') AND derived_seq = 0 "
             "GROUP BY instance_name"
         )
         return {row["instance_name"]: int(row["n"]) for row in rows}

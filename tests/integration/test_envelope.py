@@ -179,11 +179,12 @@ def test_positions_are_exact_and_paper_stays_apart(ingested: Tradetape) -> None:
 
 @pytest.mark.req("S3-03", "N-01")
 def test_legacy_lines_are_backfilled_and_said_to_be(ingested: Tradetape) -> None:
-    legacy = {**without("correlation_id"), "instance_name": "bot-legacy"}
+    legacy = without("correlation_id") | {"instance_name": "bot-legacy", "event_type": "state_snapshot"}
+    legacy["payload"] = {"state": "running"}
     ingested.run("ingest", "envelope", "-", "--legacy", stdin=json.dumps(legacy).encode() + b"\n")
     rows = ingested.sql(
         "SELECT link, correlation_id, toString(event_id) AS event_id FROM tradetape.events "
-        "WHERE instance_name = 'bot-legacy' AND event_type = 'order_filled'"
+        "WHERE instance_name = 'bot-legacy' AND event_type = 'state_snapshot'"
     )
     assert rows == [{"link": "backfilled", "correlation_id": legacy["event_id"], "event_id": legacy["event_id"]}]
     ratios = {row["instance_name"]: row for row in ingested.rows("missing_correlation")}

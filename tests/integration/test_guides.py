@@ -59,3 +59,25 @@ def test_connect_a_bot(tmp_path: Path) -> None:
     assert "my_trend_bot" in said
     assert "signal_generated" in said
     assert "nothing new" in said, "the second connect found the place of the first"
+
+
+@pytest.mark.req("S4-06")
+@pytest.mark.timeout(420)
+def test_limits_and_kill_switch(tmp_path: Path) -> None:
+    copy = guides.Copy(tmp_path)
+    printed: list[str] = []
+    kills = guides.Block("bash", "", "", "tradetape query kills --output json")
+    first = {"tradetape query findings": '"trigger":"limit"', "kill_id=$(tradetape query kills": '"acknowledged":1'}
+    try:
+        for block in guides.blocks(GUIDES / "limits-and-kill-switch.md"):
+            for begin, wanted in first.items():
+                if block.text.startswith(begin):
+                    eventually(lambda wanted=wanted: wanted in copy.follow(kills), timeout=60)
+            printed.append(copy.follow(block))
+    finally:
+        copy.follow(guides.Block("bash", "", "", "tradetape down"))
+    said = "\n".join(printed)
+    assert "2 limits hold in 4 partitions" in said
+    assert "limit_breached" in said
+    assert "stopped by open-orders" in said
+    assert said.count("is reset") == 2

@@ -68,7 +68,14 @@ def test_what_was_seen_on_the_way_is_resolved_or_noted(ingested: Tradetape) -> N
     bots = {path.stem for path in DATABASES}
     rows = [row for row in ingested.rows("findings", status="noted") if row["instance_name"] in bots]
     noted = {row["instance_name"]: row["subjects"] for row in rows}
-    assert noted == {"conf_xemm_1": 1, "conf_hedge_3": 12, "conf_avellaneda_market_making_2": 2}
+    assert noted == {
+        "conf_xemm_1": 1,
+        "conf_hedge_3": 12,
+        "conf_avellaneda_market_making_2": 2,
+        "conf_pure_mm_7": 1,
+    }
+    (truncated,) = [row["code"] for row in rows if row["instance_name"] == "conf_pure_mm_7"]
+    assert truncated == "price_truncated"
 
 
 @pytest.mark.req("S1-11", "P-06")

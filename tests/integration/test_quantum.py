@@ -145,7 +145,7 @@ def test_the_documents_flows_read_back_as_one_linked_chain(linked: Bot, flow: Se
 def test_without_ids_of_its_own_a_flow_reads_back_in_order_and_is_labelled(bot: Bot) -> None:
     rows = bot.rows("event_type, link", where="event_type NOT IN ('source_ended', 'system_gap')")
     assert follows([row["event_type"] for row in rows], TRADE)
-    assert {row["link"] for row in rows} == {"backfilled"}
+    assert {row["link"] for row in rows} == {"backfilled", "inferred"}
 
 
 def follows(types: Sequence[str], flow: Sequence[str]) -> bool:

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from tests.folding import ENCODERS, IDS, INGEST, Partition, encode, fold, open_findings
 from tests.processors.events import START, created, ended, event, filled
 
-from tradetape.processors import core
+from tradetape.processors import core, repeats
 from tradetape.processors.core import Output
+from tradetape.processors.horizons import Horizons
 from tradetape.processors.reading import RawRecord, WriterSchema
-from tradetape.processors.state import SEEN_CAPACITY, PartitionState, StateVersionMismatch
+from tradetape.processors.state import PartitionState, StateVersionMismatch
 from tradetape.producers import unmapped
 from tradetape.schemas import codec
 from tradetape.schemas.catalogue import event_types
@@ -184,16 +185,29 @@ def test_one_source_writing_an_id_twice_is_a_finding() -> None:
     assert open_findings(outputs) == {"duplicate_event_id": 1}
 
 
-def test_seen_ids_are_bounded() -> None:
+@pytest.mark.req("S1-11")
+def test_seen_ids_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(repeats, "SEEN_CAPACITY", 3)
     partition = Partition()
-    partition.state.progress.seen_count = SEEN_CAPACITY - 1
-    ids = [filled("a", side="buy") for _ in range(3)]
-    partition.take([encode(e) for e in ids])
-    kept = sum(1 for key in partition.store if key.startswith(b"0s"))
-    assert kept == 3
-    partition.state.progress.seen_count = 2 * SEEN_CAPACITY - 1
-    partition.take([encode(filled("a", side="buy"))])
+    fills = [filled("a", side="buy") for _ in range(9)]
+    partition.take([encode(e) for e in fills])
     assert sum(1 for key in partition.store if key.startswith(b"0s")) == 3
+    assert sum(1 for key in partition.store if key.startswith(b"0r")) == 3
+    late, new = partition.take([encode(fills[8]), encode({**created("b"), "event_id": fills[0]["event_id"]})])
+    assert [verdict(late)[0], verdict(new)[0]] == ["duplicate", "accepted"]
+
+
+@pytest.mark.req("S1-11")
+def test_a_seen_id_is_forgotten_after_its_horizon() -> None:
+    partition = Partition(horizons=Horizons(seen_id=60_000_000))
+    first = created("a")
+    partition.take([encode(first)])
+    partition.now += 60_000_000
+    partition.take([encode(created("b"))])
+    assert verdict(partition.take([encode(first)])[0])[0] == "duplicate"
+    partition.now += 1
+    partition.take([encode(created("c"))])
+    assert verdict(partition.take([encode(first)])[0])[0] == "accepted"
 
 
 @pytest.mark.req("P-02")
@@ -232,37 +246,6 @@ def test_state_of_another_layout_is_refused() -> None:
     partition.commit()
     with pytest.raises(StateVersionMismatch):
         partition.restart()
-
-
-def stream() -> list[bytes]:
-    """Orders that interleave, arrive late, repeat and contradict each other."""
-    values: list[bytes] = []
-    for n in range(30):
-        order = f"o{n % 9}"
-        values += [encode(filled(order, str(n + 1), fee="0.001")), encode(created(order, amount="20"))]
-        values += [encode(ended(order, ["order_completed", "order_cancelled"][n % 2])), b"\0noise"]
-        values += [values[n]]
-    return values
-
-
-@pytest.mark.req("P-06", "S1-11")
-@given(st.lists(st.integers(1, 40), min_size=1, max_size=10), st.lists(st.booleans(), min_size=10, max_size=10))
-def test_the_same_outputs_however_the_stream_is_cut_and_restarted(cuts: list[int], restarts: list[bool]) -> None:
-    values = STREAM
-    expected = Partition().take(values)
-    partition, outputs, position = Partition(), [], 0
-    for cut, restart in zip(cuts * 20, restarts * 20, strict=False):
-        outputs += partition.take(values[position : position + cut])
-        position += cut
-        if restart:
-            partition.restart()
-        if position >= len(values):
-            break
-    outputs += partition.take(values[position:])
-    assert outputs == expected
-
-
-STREAM = stream()
 
 
 @pytest.mark.req("S4-11")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from decimal import Decimal
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,11 +17,13 @@ from tradetape.schemas import codec, topics
 from tradetape.schemas.catalogue import event_types
 from tradetape.schemas.errors import TradetapeError
 
+ORDER = {"client_order_id": "1", "side": "buy", "order_type": "market", "amount_base": Decimal(1), "is_live": True}
+
 
 class FakeProducer:
     """Keeps what is produced until ``poll`` or ``flush`` delivers it; takes ``room`` messages at most."""
 
-    topics: dict[str, Any] = {topics.EVENTS: object()}  # noqa: RUF012
+    topics: dict[str, Any] = {topics.EVENTS: SimpleNamespace(partitions={0: object()})}  # noqa: RUF012
 
     def __init__(self, config: dict[str, Any], logger: Any = None) -> None:
         self.config = config
@@ -33,7 +36,9 @@ class FakeProducer:
     def list_topics(self, timeout: float) -> Any:
         return SimpleNamespace(topics=self.topics, cluster_id="cluster-1")
 
-    def produce(self, topic: str, *, value: bytes, key: bytes, on_delivery: Callable[[Any, Any], None]) -> None:
+    def produce(
+        self, topic: str, *, value: bytes, key: bytes, on_delivery: Callable[[Any, Any], None], partition: int = -1
+    ) -> None:
         assert topic == topics.EVENTS
         if len(self.waiting) >= self.room:
             raise BufferError
@@ -62,10 +67,16 @@ class FakeRegistry:
 
     def __init__(self, url: str) -> None:
         self.url = url
+        self.asked: list[list[str]] = []
 
     def look_up_all(self, topic: str, schemas: list[dict[str, Any]]) -> list[int]:
         assert topic == topics.EVENTS
-        return [self.ids[f"{schema['namespace']}.{schema['name']}"] for schema in schemas]
+        records = [f"{schema['namespace']}.{schema['name']}" for schema in schemas]
+        self.asked.append(records)
+        missing = [record for record in records if record not in self.ids]
+        if missing:
+            raise TradetapeError(f"{missing[0]} is not registered")
+        return [self.ids[record] for record in records]
 
 
 @pytest.fixture(autouse=True)
@@ -79,6 +90,13 @@ def made(**more: Any) -> tuple[Emitter, FakeProducer]:
     producer = emitter._producer
     assert isinstance(producer, FakeProducer)
     return emitter, producer
+
+
+def asked(emitter: Emitter) -> list[list[str]]:
+    """What it looked up, one entry a time."""
+    registry = emitter._registry
+    assert isinstance(registry, FakeRegistry)
+    return registry.asked
 
 
 def event(text: str = "x") -> dict[str, Any]:
@@ -103,6 +121,38 @@ def test_the_producer_is_idempotent_and_partitions_like_java() -> None:
     assert config["enable.idempotence"] is True
     assert config["acks"] == "all"
     assert config["partitioner"] == "murmur2_random"
+
+
+def test_schemas_are_looked_up_ahead_or_with_the_first_event_of_their_type() -> None:
+    ahead, later = made()[0], made(ahead=False)[0]
+    order = event() | {"event_type": "order_created", "payload": ORDER}
+    for emitter in (ahead, later):
+        for _ in range(2):
+            emitter.emit(event(), "unmapped_record")
+            emitter.emit(order, "order_created")
+    assert asked(ahead) == [list(FakeRegistry.ids)]
+    assert asked(later) == [["tradetape.v1.UnmappedRecord"], ["tradetape.v1.OrderCreated"]]
+
+
+@pytest.mark.req("P-01")
+def test_a_schema_that_is_not_registered_is_told_before_the_first_event_or_with_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    known = FakeRegistry.ids
+    monkeypatch.setattr(FakeRegistry, "ids", {"tradetape.v1.UnmappedRecord": 1})
+    with pytest.raises(TradetapeError, match="is not registered"):
+        made()
+    emitter, producer = made(ahead=False)
+    order = event() | {"event_type": "order_created", "payload": ORDER}
+    with pytest.raises(TradetapeError, match="OrderCreated is not registered"):
+        emitter.emit(order, "order_created")
+    assert (emitter.emitted, producer.waiting) == (0, [])
+    monkeypatch.setattr(FakeRegistry, "ids", known)
+    emitter.emit(order, "order_created")
+    assert emitter.emitted == 1
+    monkeypatch.setattr(FakeRegistry, "ids", {})
+    with pytest.raises(TradetapeError, match="UnmappedRecord is not registered"):
+        made(ahead=False)
 
 
 def test_failed_deliveries_reach_the_caller() -> None:

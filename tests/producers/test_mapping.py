@@ -18,6 +18,7 @@ from tradetape.producers.adapters.native import moment, parse_json
 from tradetape.producers.adapters.origin import Origin
 from tradetape.producers.unmapped import TYPE
 from tradetape.schemas.catalogue import event_types
+from tradetape.schemas.fields import Field
 from tradetape.schemas.instruments import Instruments, split
 
 ORIGIN = Origin(source_id="store-1", instance_name="bot", connector_name="binance", producer="trend")
@@ -194,7 +195,7 @@ def test_any_record_becomes_an_event_and_the_same_one_again(kind: str, payload: 
     ],
 )
 def test_values_become_what_the_schema_asks_for(value: Any, declared: dict[str, Any], expected: Any) -> None:
-    assert coerce(value, {"name": "x", **declared}) == expected
+    assert coerce(value, Field.of({"name": "x", **declared})) == expected
 
 
 NOON = "2024-05-01T12:00:00.000000Z"

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
+import random
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
@@ -13,6 +15,7 @@ from tempfile import TemporaryDirectory
 from threading import Thread
 from typing import Any
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import assume, given, settings
@@ -24,7 +27,7 @@ from tradetape.producers import events, unmapped
 from tradetape.producers.emitter import OVERHEAD_BYTES
 from tradetape.producers.recorder import Recorded, Recorder
 from tradetape.producers.sdk.chains import following
-from tradetape.producers.spool import Spool, SpoolFull
+from tradetape.producers.spool import Spool, SpoolFull, to_event
 from tradetape.schemas import envelope_json
 from tradetape.schemas.catalogue import event_types
 from tradetape.schemas.errors import TradetapeError
@@ -403,3 +406,39 @@ def test_ids_are_uuids_of_version_4() -> None:
     for _ in range(100):
         made = recorder._new_id()
         assert (str(UUID(made)), UUID(made).version, UUID(made).variant) == (made, 4, "specified in RFC 4122")
+
+
+@pytest.mark.req("S3-01")
+def test_ids_differ_in_a_forked_process_and_in_a_bot_that_seeds_random() -> None:
+    from tradetape.producers import recorder
+
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:
+        os.write(writing, recorder._new_id().encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+    made = {os.read(reading, 36).decode()}
+    os.close(reading)
+    os.close(writing)
+    for _ in range(2):
+        random.seed(1)
+        made.add(recorder._new_id())
+    assert len(made) == 3
+
+
+@pytest.mark.req("P-07")
+@pytest.mark.parametrize("zone", [UTC, ZoneInfo("UTC"), ZoneInfo("Europe/Berlin"), None])
+@pytest.mark.parametrize("microsecond", [0, 7])
+@pytest.mark.parametrize("status", ["x", "\ud800"])
+def test_times_are_written_as_isoformat_does(
+    zone: tzinfo | None, microsecond: int, status: str, tmp_path: Path
+) -> None:
+    moment = datetime(2024, 5, 1, 12, 0, 0, microsecond, tzinfo=zone)
+    bodies: list[bytes] = []
+    with Spool(tmp_path, to_event=lambda body: bodies.append(body) or to_event(body)) as spool:
+        spool.start(Listed)
+        recorder = Recorder(instance_name="b", producer="p", spool=spool)
+        recorder.order_status(client_order_id="c1", status=status, ts_utc=moment)
+        recorder.flush(SECONDS)
+    assert [json.loads(body)["ts_utc"] for body in bodies] == [moment.isoformat()]

@@ -84,6 +84,9 @@ def test_each_defect_is_caught_by_its_code_or_says_why_not(kind: str, tmp_path: 
         assert codes[expected]
     else:
         assert set(codes) <= {"value_assumed"}
+    if kind == "wrong_arithmetic":
+        about = [f["subject"] for output in outputs for f in output.audited["findings"] if f["code"] == expected]
+        assert about == [injected.subject]
 
 
 def test_what_cannot_be_injected_is_refused(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import fastavro
 import pytest
 
 from tradetape.schemas import codec, rules, topics
-from tradetape.schemas.catalogue import EventType, by_record, envelope_schema, event_types, output_schema
+from tradetape.schemas.catalogue import OUTPUTS, EventType, by_record, envelope_schema, event_types, output_schema
 from tradetape.schemas.compatibility import logical_changes
 from tradetape.schemas.registry import subject_name, subjects
 
@@ -40,7 +40,7 @@ def test_catalogue_and_schema_agree(event_type: EventType) -> None:
 
 def test_subjects_are_named_by_topic_and_record() -> None:
     names = [subject.name for subject in subjects()]
-    assert len(set(names)) == len(names) == len(TYPES) + 3
+    assert len(set(names)) == len(names) == len(TYPES) + len(OUTPUTS)
     created = event_types()["order_created"].schema
     assert subject_name(topics.EVENTS, created) == "tradetape.events-tradetape.v1.OrderCreated"
     assert all(output_schema(name)["fields"][-1]["name"] == "_end" for name in ("audited", "risk", "alerts"))

@@ -31,7 +31,7 @@ DEFECTS: dict[str, tuple[str, str]] = {
     "malformed": ("unmapped", ""),
     "clock_skewed": ("out_of_order", ""),
     "truncated_price": ("zero_price", ""),
-    "wrong_arithmetic": ("", "nothing recomputes a Catalyst position's profit from its fills yet"),
+    "wrong_arithmetic": ("arithmetic_mismatch", ""),
     "conflicting_terminal": ("conflicting_terminals", ""),
     "silent": ("", "a bot that writes nothing leaves no event; the watchdog that will tell it is not there yet"),
 }

@@ -20,7 +20,7 @@ DEFECTS: Mapping[str, tuple[str, str]] = {
     "malformed": ("unmapped", ""),
     "clock_skewed": ("clock_ahead", ""),
     "truncated_price": ("zero_price", ""),
-    "wrong_arithmetic": ("", "nothing computes a position's profit again from its own record yet"),
+    "wrong_arithmetic": ("arithmetic_mismatch", ""),
     "conflicting_terminal": ("fill_after_terminal", ""),
     "execution_power": ("execution_power_not_none", ""),
     "silent": ("", "nothing observes silence yet"),
@@ -40,6 +40,7 @@ class _Trade:
     size: Decimal
     entry: Decimal
     stop: Decimal
+    request_id: str = ""
     position_id: str = ""
     fees: Decimal = Decimal(0)
 
@@ -94,8 +95,8 @@ class Bot:
         evaluation_id = self._evaluate(trade, vetoed=not kind and index % 6 == 5)
         if not evaluation_id:
             return ""
-        request_id = self._request(trade, evaluation_id)
-        order_id = self._enter(trade, request_id, kind, rejected=not kind and index % 8 == 7)
+        trade.request_id = self._request(trade, evaluation_id)
+        order_id = self._enter(trade, trade.request_id, kind, rejected=not kind and index % 8 == 7)
         if not order_id:
             return ""
         subject = self._leave(trade, kind)
@@ -236,9 +237,9 @@ class Bot:
             new_stop="null",
             priority="URGENT" if stopped else "MEDIUM",
         )
-        request_id, order_id = self._id("req"), self._id("ord")
-        self._submit(request_id, order_id, trade, buys=not trade.long)
-        self._fill(trade, request_id, order_id, price)
+        order_id = self._id("ord")
+        self._submit(trade.request_id, order_id, trade, buys=not trade.long)
+        self._fill(trade, trade.request_id, order_id, price)
         self._close(trade, price, opened, wrong=kind == "wrong_arithmetic", stopped=stopped)
         return trade.position_id if kind in ("malformed", "wrong_arithmetic", "lost") else ""
 

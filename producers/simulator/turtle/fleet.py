@@ -26,7 +26,7 @@ DEFECTS: dict[str, tuple[str, str]] = {
     "malformed": ("unmapped", ""),
     "clock_skewed": ("clock_ahead", ""),
     "truncated_price": ("zero_price", ""),
-    "wrong_arithmetic": ("", "no rule recomputes a stop or a breach from the numbers beside it yet"),
+    "wrong_arithmetic": ("arithmetic_mismatch", ""),
     "conflicting_terminal": ("conflicting_terminals", ""),
     "silent": ("", "a table that ends says nothing about its bot; a watchdog would have to look at the clock"),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from decimal import Decimal
 from typing import Any
 
@@ -76,3 +77,15 @@ def test_what_is_refused_is_neither_recorded_nor_handled(kind: str, payload: dic
         asyncio.run(bus.publish(kind, payload))
     assert (emitted.events, heard) == ([], [])
     assert asyncio.run(bus.publish("SYSTEM_STARTED", {"version": "1"})).sequence_num == 1
+
+
+@pytest.mark.req("S2-03")
+def test_the_settings_that_a_state_follows_from_are_recorded_like_any_event() -> None:
+    emitted = Listed()
+    payload = {"initial_equity": 100.0, "cooldown_seconds": 900, "settings": {"news": {"feeds": ["wire"]}}}
+    asyncio.run(EventBus(recorder(emitted)).publish("CONFIGURATION_RECORDED", payload))
+    (recorded,) = emitted.events
+    assert recorded["event_type"] == "configuration_recorded"
+    assert (recorded["payload"]["initial_equity"], recorded["payload"]["cooldown_seconds"]) == (Decimal(100), 900)
+    assert json.loads(recorded["payload"]["settings"]) == payload["settings"]
+    assert recorded["extra"] is None

@@ -1,0 +1,167 @@
+"""``tradetape replay``: the same record judged again, compared with what is stored."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tradetape.infra.cli.options import home_option, output_option
+from tradetape.schemas.errors import TradetapeError
+
+if TYPE_CHECKING:
+    from tradetape.sinks.replay import Difference, Outcome
+
+_DIFFERENT, _CANNOT = 1, 2
+
+
+@click.command()
+@click.option("--from-topic", "source", flag_value="topic", help="Fold the records of tradetape.events in Kafka.")
+@click.option("--from-store", "source", flag_value="store", help="Fold the original bytes in ClickHouse.")
+@click.option(
+    "--partition",
+    "partitions",
+    type=click.IntRange(0),
+    multiple=True,
+    help="Only this raw partition; repeatable [all].",
+)
+@output_option
+@home_option
+@click.pass_context
+def replay(context: click.Context, *, source: str | None, partitions: tuple[int, ...], output: str, home: Path) -> None:
+    """Judge the record again from its first event on, and compare every verdict, figure and alert with the store.
+
+    Exit code 0: equal to the last digit. 1: something differs or is missing, the first place is named. 2: it could not
+    run. What another version of the core judged is folded and counted, not compared.
+    """
+    if source is None:
+        raise click.UsageError("give --from-topic or --from-store")
+    try:
+        outcomes = _run(home, source, partitions)
+    except TradetapeError as error:
+        error.exit_code = _CANNOT
+        raise
+    if output == "json":
+        click.echo(json.dumps(_document(source, outcomes), indent=2))
+    else:
+        _show(outcomes, source)
+    if not all(outcome.agrees for outcome in outcomes):
+        context.exit(_DIFFERENT)
+    if not any(outcome.equal for outcome in outcomes):
+        context.exit(_CANNOT)
+
+
+COMMANDS: tuple[click.Command, ...] = (replay,)
+
+
+def _run(home: Path, source: str, partitions: Sequence[int]) -> list[Outcome]:
+    from tradetape.infra import replay as replaying
+    from tradetape.infra import settings
+
+    needed = ("registry_url", "clickhouse_url", *(("bootstrap_servers",) if source == "topic" else ()))
+    found = settings.load(home, require=needed)
+    with _progress() as on_progress:
+        return replaying.run(found, from_topic=source == "topic", partitions=set(partitions), on_progress=on_progress)
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[int, int, int], object]]:
+    """A bar a partition on standard error where a person is watching."""
+    if not sys.stderr.isatty():
+        yield lambda _partition, _done, _total: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        tasks: dict[int, Any] = {}
+
+        def update(partition: int, done: int, total: int) -> None:
+            if partition not in tasks:
+                tasks[partition] = bar.add_task(f"partition {partition}", total=total)
+            bar.update(tasks[partition], completed=done)
+
+        yield update
+
+
+def _document(source: str, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    from tradetape.processors.version import CORE_VERSION
+
+    first = _first(outcomes)
+    return {
+        "source": source,
+        "core_version": CORE_VERSION,
+        "agrees": all(outcome.agrees for outcome in outcomes),
+        "first_difference": first._asdict() if first else None,
+        "partitions": [
+            {**asdict(outcome), "first": outcome.first._asdict() if outcome.first else None} for outcome in outcomes
+        ],
+    }
+
+
+def _first(outcomes: Sequence[Outcome]) -> Difference | None:
+    return next((outcome.first for outcome in outcomes if outcome.first), None)
+
+
+def _show(outcomes: Sequence[Outcome], source: str) -> None:
+    from tradetape.processors.version import CORE_VERSION
+    from tradetape.sinks import results
+
+    head = ("partition", "records", "events/s", "equal", "different")
+    body = [
+        (o.partition, o.records, round(o.records / o.seconds) if o.seconds else 0, o.equal, o.different)
+        for o in outcomes
+    ]
+    for line in results.table([head, *body]):
+        click.echo(line)
+    for note in _notes(outcomes, source, CORE_VERSION):
+        click.echo(note)
+
+
+def _notes(outcomes: Sequence[Outcome], source: str, core_version: str) -> Iterator[str]:
+    """What the table does not say, the verdict last."""
+    other_core: Counter[str] = Counter()
+    for outcome in outcomes:
+        other_core.update(outcome.other_core)
+        if outcome.gap:
+            place = "the store" if source == "store" else "the topic"
+            missing = "{:,} to {:,}".format(*outcome.gap)
+            yield f"partition {outcome.partition} stopped: offsets {missing} are not in {place}"
+    for version, count in sorted(other_core.items()):
+        yield f"{count:,} records were judged by core {version}, replay is core {core_version}: not compared"
+    set_aside = sum(outcome.set_aside for outcome in outcomes)
+    if set_aside:
+        yield f"{set_aside:,} rows could not be stored as they were (quarantine, reason unstorable): not compared"
+    behind = sum(outcome.not_stored for outcome in outcomes)
+    if behind:
+        yield f"{behind:,} records are not stored yet: not compared"
+    first = _first(outcomes)
+    if first:
+        yield f"first difference: {first.table} {first.place} {_told(first)}"
+    equal, different = sum(o.equal for o in outcomes), sum(o.different for o in outcomes)
+    if different:
+        yield f"{different:,} rows differ, {equal:,} are equal"
+    elif not equal:
+        yield "nothing was compared"
+    elif all(outcome.agrees for outcome in outcomes):
+        yield f"all {equal:,} rows are equal to the last digit"
+
+
+def _told(difference: Difference) -> str:
+    if difference.stored is None:
+        return "is not stored"
+    if difference.replayed is None:
+        return "is stored, and nothing caused it"
+    return f"{difference.field}: stored {_safe(difference.stored)}, replayed {_safe(difference.replayed)}"
+
+
+def _safe(value: str) -> str:
+    """Control characters of recorded text must not reach a terminal."""
+    return "".join(c if c.isprintable() else "�" for c in value)

@@ -1,0 +1,162 @@
+"""The fold of a portfolio's deltas into its figures (P-02, G3). Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any, ClassVar
+
+import msgspec
+
+from tradetape.processors.risk import rates
+from tradetape.processors.risk.rates import Window
+from tradetape.processors.state import PartitionState, Record
+from tradetape.schemas import times
+from tradetape.schemas.numbers import QUANTUM, WIDE
+
+ZERO = Decimal(0)
+HUNDRED = Decimal(100)
+
+RATES = ("orders", "cancels", "rejects")
+"""Fields of a delta that count one event, in the order of ``rates.KINDS``."""
+
+SUMS = ("realised_quote", "fees_quote", "unrealised_quote", "exposure_net", "exposure_gross")
+
+
+class Book(Record):
+    """Figures of one portfolio in one quote asset; ``pairs`` are signed exposures of those that are not 0."""
+
+    KEY: ClassVar[str] = "b"
+
+    members: int = 0
+    realised_quote: Decimal = ZERO
+    fees_quote: Decimal = ZERO
+    unrealised_quote: Decimal = ZERO
+    exposure_net: Decimal = ZERO
+    exposure_gross: Decimal = ZERO
+    open_orders: int = 0
+    pairs: dict[str, Decimal] = {}
+    has_equity: bool = False
+    equity: Decimal = ZERO
+    peak: Decimal = ZERO
+    day: str = ""
+    day_pnl: Decimal = ZERO
+    day_equity: Decimal = ZERO
+    minute: Window = msgspec.field(default_factory=Window)
+    hour: Window = msgspec.field(default_factory=Window)
+
+
+class Taken(Record):
+    """How far the deltas of one raw partition are folded."""
+
+    KEY: ClassVar[str] = "t"
+
+    raw_offset: int = -1
+    derived_seq: int = -1
+
+
+def fold(delta: Mapping[str, Any], state: PartitionState) -> dict[str, Any] | None:
+    """The portfolio's figures after ``delta`` (fields of portfolio_figure.avsc), None for one that came again."""
+    if not _is_new(delta, state):
+        return None
+    key = (delta["environment"], delta["portfolio"], delta["quote_asset"])
+    book = state.get(Book, *key)
+    _add(book, delta)
+    state.touch(book, *key)
+    return _figure(book, delta)
+
+
+def _is_new(delta: Mapping[str, Any], state: PartitionState) -> bool:
+    source = str(delta["raw_partition"])
+    taken = state.get(Taken, source)
+    if (delta["raw_offset"], delta["derived_seq"]) <= (taken.raw_offset, taken.derived_seq):
+        return False
+    state.touch(Taken(delta["raw_offset"], delta["derived_seq"]), source)
+    return True
+
+
+def _add(book: Book, delta: Mapping[str, Any]) -> None:
+    for name in SUMS:
+        setattr(book, name, WIDE.add(getattr(book, name), delta[name]))
+    book.members += delta["members"]
+    book.open_orders += delta["open_orders"]
+    for kind, name in enumerate(RATES):
+        if delta[name]:
+            rates.count(book.minute, rates.MINUTE, kind, delta["ts_utc"])
+            rates.count(book.hour, rates.HOUR, kind, delta["ts_utc"])
+    pair = delta["trading_pair"]
+    if delta["exposure_net"]:
+        exposure = WIDE.add(book.pairs.get(pair, ZERO), delta["exposure_net"])
+        book.pairs = {**book.pairs, pair: exposure}
+        if not exposure:
+            del book.pairs[pair]
+    earned = _earned(delta)
+    _begin_day(book, times.text(delta["ts_utc"])[:10])
+    book.day_pnl = WIDE.add(book.day_pnl, earned)
+    _move_equity(book, delta["equity"], earned)
+
+
+def _earned(delta: Mapping[str, Any]) -> Decimal:
+    """P&L that the portfolio made; what a member brings along or takes away was made before."""
+    if delta["members"]:
+        return ZERO
+    return WIDE.subtract(WIDE.add(delta["realised_quote"], delta["unrealised_quote"]), delta["fees_quote"])
+
+
+def _begin_day(book: Book, day: str) -> None:
+    """A day begins with its first event and does not come back: a late event counts on the day that is."""
+    if day > book.day:
+        book.day, book.day_pnl, book.day_equity = day, ZERO, book.equity
+
+
+def _move_equity(book: Book, change: Decimal, earned: Decimal) -> None:
+    """What comes in without being earned (a member's first equity, a deposit) moves the peak along: no profit."""
+    if not change and not book.has_equity:
+        return
+    flow = WIDE.subtract(change, earned)
+    book.has_equity = True
+    book.equity = WIDE.add(book.equity, change)
+    book.day_equity = WIDE.add(book.day_equity, flow)
+    book.peak = max(WIDE.add(book.peak, flow), book.equity)
+
+
+def _figure(book: Book, delta: Mapping[str, Any]) -> dict[str, Any]:
+    largest = max(book.pairs, key=lambda pair: (book.pairs[pair].copy_abs(), pair), default="")
+    held = sum((exposure.copy_abs() for exposure in book.pairs.values()), ZERO)
+    drawdown = WIDE.subtract(book.peak, book.equity) if book.has_equity else None
+    return {
+        **{name: delta[name] for name in _CONTEXT},
+        "members": book.members,
+        **{name: getattr(book, name) for name in SUMS},
+        "concentration": _ratio(book.pairs[largest].copy_abs(), held) if largest else None,
+        "largest_pair": largest,
+        "equity": book.equity if book.has_equity else None,
+        "peak_equity": book.peak if book.has_equity else None,
+        "drawdown_quote": drawdown,
+        "drawdown_pct": None if drawdown is None else _ratio(WIDE.multiply(HUNDRED, drawdown), book.peak),
+        "day": book.day,
+        "daily_pnl": book.day_pnl,
+        "daily_pnl_pct": _ratio(WIDE.multiply(HUNDRED, book.day_pnl), book.day_equity),
+        "open_orders": book.open_orders,
+        **_rates(book, delta["ts_utc"]),
+        "_end": "tt",
+    }
+
+
+_CONTEXT = (
+    *("raw_partition", "raw_offset", "derived_seq", "event_id", "event_type", "correlation_id", "ts_utc"),
+    *("ingest_ts_utc", "core_version", "environment", "account", "instance_name", "portfolio", "quote_asset"),
+)
+
+
+def _rates(book: Book, at: int) -> dict[str, int]:
+    minute, hour = rates.counts(book.minute, rates.MINUTE, at), rates.counts(book.hour, rates.HOUR, at)
+    return {
+        **{f"{name}_1m": count for name, count in zip(RATES, minute, strict=True)},
+        **{f"{name}_1h": count for name, count in zip(RATES, hour, strict=True)},
+    }
+
+
+def _ratio(part: Decimal, whole: Decimal) -> Decimal | None:
+    """``part`` / ``whole`` to 18 decimals; None of nothing, or of less."""
+    return WIDE.divide(part, whole).quantize(QUANTUM, context=WIDE) if whole > 0 else None

@@ -1,0 +1,125 @@
+"""What an event changes in the portfolios of its instance: the difference to what the instance gave before (P-02)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal
+from typing import Any, ClassVar
+
+from tradetape.processors.state import SEPARATOR, PartitionState, Record
+from tradetape.schemas.numbers import QUANTUM, WIDE
+
+ZERO = Decimal(0)
+
+AMOUNTS = ("realised_quote", "fees_quote", "unrealised_quote", "exposure_gross", "equity")
+
+_RATES = {"order_created": "orders", "order_cancelled": "cancels", "order_failed": "rejects"}
+
+
+class Given(Record):
+    """What an instance has given to its portfolios in one quote asset: sums, and signed exposures, by connector
+    and pair, that are not 0. A figure that is not known gives nothing.
+    """
+
+    KEY: ClassVar[str] = "v"
+
+    realised_quote: Decimal = ZERO
+    fees_quote: Decimal = ZERO
+    unrealised_quote: Decimal = ZERO
+    exposure_gross: Decimal = ZERO
+    equity: Decimal = ZERO
+    pairs: dict[str, Decimal] = {}
+    open_orders: int = 0
+    portfolios: list[str] = []
+
+
+_NOTHING = Given()
+
+
+class GivenOrders(Record):
+    """How many open orders an instance has given in all quote assets: a change belongs to that of its event."""
+
+    KEY: ClassVar[str] = "y"
+
+    open_orders: int = 0
+
+
+def of(
+    event: Mapping[str, Any], figure: Mapping[str, Any], portfolios: Sequence[str], state: PartitionState
+) -> list[dict[str, Any]]:
+    """The deltas after ``event`` left its instance with the risk ``figure``; their portfolio is one of ``portfolios``.
+
+    An instance that joins a portfolio gives it everything it has, one that leaves takes everything back. Each has the
+    fields of portfolio_delta.avsc that are not its identity.
+    """
+    instance = (figure["environment"], figure["account"], figure["instance_name"])
+    key = (*instance, figure["quote_asset"])
+    before, orders = state.get(Given, *key), state.get(GivenOrders, *instance)
+    opened = figure["open_orders"] - orders.open_orders
+    if opened:
+        state.touch(GivenOrders(figure["open_orders"]), *instance)
+    after = _given(figure, before, before.open_orders + opened, list(portfolios))
+    state.touch(after, *key)
+    counts = {name: int(event["event_type"] == kind) for kind, name in _RATES.items()}
+    place = _place(figure)
+    found: list[dict[str, Any]] = []
+    for portfolio in before.portfolios:
+        if portfolio not in after.portfolios:
+            found += _between(portfolio, before, _NOTHING, place, dict.fromkeys(counts, 0))
+    for portfolio in after.portfolios:
+        found += _between(portfolio, before if portfolio in before.portfolios else _NOTHING, after, place, counts)
+    return [delta for delta in found if _is_change(delta)]
+
+
+def _given(figure: Mapping[str, Any], before: Given, open_orders: int, portfolios: list[str]) -> Given:
+    net, mark = figure["net_base"], figure["mark_price"]
+    place = _place(figure)
+    pairs = {other: exposure for other, exposure in before.pairs.items() if other != place}
+    if net and mark is not None:
+        pairs[place] = WIDE.multiply(net, mark).quantize(QUANTUM, context=WIDE)
+    equity = figure["equity"] if figure["equity_asset"] == figure["quote_asset"] else None
+    return Given(
+        _known(figure["account_realised"], before.realised_quote),
+        WIDE.subtract(_known(figure["account_fees"], before.fees_quote), _known(figure["account_funding"], ZERO)),
+        figure["account_unrealised"] or ZERO,
+        figure["exposure_gross"] or ZERO,
+        _known(equity, before.equity),
+        pairs,
+        open_orders,
+        portfolios,
+    )
+
+
+def _place(figure: Mapping[str, Any]) -> str:
+    """Connector and pair: what a position is kept by."""
+    return SEPARATOR.join((figure["connector_name"], figure["trading_pair"]))
+
+
+def _known(value: Decimal | None, otherwise: Decimal) -> Decimal:
+    return otherwise if value is None else value
+
+
+def _between(
+    portfolio: str, before: Given, after: Given, place: str, counts: Mapping[str, int]
+) -> Iterator[dict[str, Any]]:
+    """From ``before`` to ``after``: one delta, and one more for each other place whose exposure changes."""
+    whole: dict[str, Any] = {
+        "members": bool(after.portfolios) - bool(before.portfolios),
+        "open_orders": after.open_orders - before.open_orders,
+        **{name: WIDE.subtract(getattr(after, name), getattr(before, name)) for name in AMOUNTS},
+        **counts,
+    }
+    for other in dict.fromkeys((place, *before.pairs, *after.pairs)):
+        exposure = WIDE.subtract(after.pairs.get(other, ZERO), before.pairs.get(other, ZERO))
+        if other == place or exposure:
+            yield {
+                "portfolio": portfolio,
+                "trading_pair": other.partition(SEPARATOR)[2],
+                **whole,
+                "exposure_net": exposure,
+            }
+            whole = {name: type(value)(0) for name, value in whole.items()}
+
+
+def _is_change(delta: Mapping[str, Any]) -> bool:
+    return any(value for name, value in delta.items() if name not in ("portfolio", "trading_pair"))

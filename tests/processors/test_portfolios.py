@@ -1,0 +1,223 @@
+"""Portfolios: what instances give, and what adds up from it, whatever the order in which partitions come (P-02, G3)."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Sequence
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.folding import Partition, encode
+from tests.processors.events import START, created, ended, event, filled
+
+from tradetape.processors.emission import Emitted, emitted, place_of
+from tradetape.processors.portfolio import books
+from tradetape.processors.state import PartitionState
+from tradetape.schemas import codec, topics
+from tradetape.schemas.catalogue import output_schema
+
+pytestmark = pytest.mark.req("P-02")
+
+DELTAS = codec.Encoder(output_schema("portfolio"), 1)
+DELTA_READER = codec.Decoder(output_schema("portfolio"))
+FIGURES = codec.Encoder(output_schema("portfolios"), 2)
+
+MAJORS = {"limits": {"portfolio": {"majors": {"instance": "btc_*"}}}, "digest": "d", "set_by": "ann"}
+
+
+def deltas(partition: Partition, events: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What ``events`` send to ``tradetape.portfolio``, as its reader gets it."""
+    found = []
+    for output in partition.take(encode(one) for one in events):
+        found += [DELTA_READER.decode(DELTAS.encode(delta)) for delta in output.deltas]
+    return found
+
+
+class Stage:
+    """One partition of the portfolio stage."""
+
+    def __init__(self) -> None:
+        self.store: dict[bytes, bytes] = {}
+        self.state = PartitionState(0, self.store)
+
+    def take(self, taken: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+        figures = [figure for delta in taken if (figure := books.fold(delta, self.state)) is not None]
+        for figure in figures:
+            FIGURES.encode(figure)
+        return figures
+
+    def restart(self) -> None:
+        for key, value in self.state.changes():
+            assert value is not None
+            self.store[key] = value
+        self.state = PartitionState(0, self.store)
+
+
+def last(figures: Sequence[dict[str, Any]], portfolio: str = "all") -> dict[str, Any]:
+    return [figure for figure in figures if figure["portfolio"] == portfolio][-1]
+
+
+def equity(amount: str, **fields: Any) -> dict[str, Any]:
+    return event("state_snapshot", {"state": "running", "equity_quote": amount}, **fields)
+
+
+def test_two_bots_add_up() -> None:
+    one, two = Partition(0), Partition(1)
+    stage = Stage()
+    stage.take(deltas(one, [created("a"), filled("a", "10", "2", fee="0.5"), created("b", "sell")]))
+    figures = stage.take(
+        deltas(two, [created("a", "sell", instance_name="bot2"), filled("a", "4", "3", instance_name="bot2")])
+    )
+    figure = last(figures)
+    assert (figure["members"], figure["open_orders"]) == (2, 2)
+    assert (figure["exposure_gross"], figure["exposure_net"]) == (Decimal(32), Decimal(8))
+    assert (figure["fees_quote"], figure["orders_1h"]) == (Decimal("0.5"), 3)
+    assert (figure["largest_pair"], figure["concentration"]) == ("ONE-USDT", Decimal(1))
+    figures = stage.take(deltas(one, [filled("b", "10", "3"), ended("b")]))
+    assert last(figures)["realised_quote"] == Decimal(10)
+
+
+def test_environments_and_quote_assets_never_mix() -> None:
+    stage = Stage()
+    figures = stage.take(
+        deltas(
+            Partition(),
+            [
+                created("a"),
+                filled("a", "1", "5"),
+                created("p", connector_name="kucoin_paper_trade"),
+                created("q", trading_pair="ONE-BTC"),
+            ],
+        )
+    )
+    ends = {(f["environment"], f["quote_asset"]): (f["open_orders"], f["exposure_gross"]) for f in figures}
+    assert ends == {("live", "USDT"): (1, 5), ("paper", "USDT"): (1, 0), ("live", "BTC"): (1, 0)}
+
+
+@pytest.mark.req("P-02", "S4-06")
+def test_a_bot_that_joins_a_portfolio_brings_all_it_has_and_takes_it_away_again() -> None:
+    partition, stage = Partition(), Stage()
+    btc = {"instance_name": "btc_1"}
+    stage.take(deltas(partition, [created("a", **btc), filled("a", "10", "2", **btc), created("b", **btc)]))
+    join = event("limits_set", MAJORS, instance_name="")
+    figures = stage.take(deltas(partition, [join, created("c", **btc)]))
+    joined = last(figures, "majors")
+    assert (joined["members"], joined["open_orders"], joined["exposure_gross"]) == (1, 2, Decimal(20))
+    assert last(figures)["open_orders"] == 2
+    leave = event("limits_set", MAJORS | {"limits": {}}, instance_name="")
+    figures = stage.take(deltas(partition, [leave, created("d", **btc)]))
+    left = last(figures, "majors")
+    assert (left["members"], left["exposure_gross"], left["realised_quote"]) == (0, 0, 0)
+
+
+def test_money_that_comes_in_is_no_profit_and_no_peak() -> None:
+    stage = Stage()
+    figures = stage.take(deltas(Partition(), [created("a"), equity("1000"), filled("a", "10", "2")]))
+    assert (last(figures)["equity"], last(figures)["peak_equity"], last(figures)["daily_pnl"]) == (1000, 1000, 0)
+    other = Partition(1)
+    more = [created("x", instance_name="bot2"), equity("500", instance_name="bot2")]
+    figures = stage.take(deltas(other, more))
+    assert (last(figures)["equity"], last(figures)["peak_equity"], last(figures)["drawdown_pct"]) == (1500, 1500, 0)
+
+
+def test_a_day_begins_with_its_first_event() -> None:
+    stage, partition = Stage(), Partition()
+    day = 86_400_000_000
+    at = START // day * day + day
+    figures = stage.take(
+        deltas(partition, [created("a", ts_utc=at - 2), filled("a", "10", "2", fee="1", ts_utc=at - 1)])
+    )
+    assert last(figures)["daily_pnl"] == -1
+    figures = stage.take(deltas(partition, [created("b", "sell", ts_utc=at), filled("b", "10", "3", ts_utc=at + 1)]))
+    assert last(figures)["daily_pnl"] == 10
+    late = deltas(partition, [created("c", ts_utc=at - 1)])
+    assert last(stage.take(late))["day"] == last(figures)["day"]
+
+
+INSTANCES = ["bot1", "bot2", "bot3"]
+trades = st.lists(
+    st.tuples(st.sampled_from(INSTANCES), st.sampled_from(["buy", "sell"]), st.integers(1, 9), st.integers(1, 9)),
+    min_size=1,
+    max_size=12,
+)
+
+
+def traded(history: Iterable[tuple[str, str, int, int]]) -> dict[str, list[dict[str, Any]]]:
+    """Deltas by instance, each of a partition of its own."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    partitions = {name: Partition(number) for number, name in enumerate(INSTANCES)}
+    for number, (name, side, quantity, price) in enumerate(history):
+        order = f"o{number}"
+        events = [
+            created(order, side, str(quantity), instance_name=name),
+            filled(order, str(quantity), str(price), instance_name=name),
+            ended(order, instance_name=name),
+        ]
+        found.setdefault(name, []).extend(deltas(partitions[name], events))
+    return found
+
+
+SUMS = (*books.SUMS, "members", "open_orders")
+
+
+@given(trades, st.randoms(use_true_random=False))
+def test_the_sums_are_the_same_in_whatever_order_partitions_come(history: Any, random: Any) -> None:
+    by_instance = traded(history)
+    straight = Stage().take(itertools.chain(*by_instance.values()))
+    queues = [list(found) for found in by_instance.values()]
+    mixed = []
+    while queues:
+        queue = random.choice(queues)
+        mixed.append(queue.pop(0))
+        queues = [each for each in queues if each]
+    assert [last(straight)[name] for name in SUMS] == [last(Stage().take(mixed))[name] for name in SUMS]
+
+
+@given(trades, st.lists(st.integers(0, 40), max_size=4))
+@pytest.mark.req("S1-11", "P-06")
+def test_deltas_that_come_again_and_restarts_change_nothing(history: Any, again: list[int]) -> None:
+    taken = list(itertools.chain(*traded(history).values()))
+    straight = Stage().take(taken)
+    stage, figures = Stage(), []
+    position = 0
+    for back in [*again, 0]:
+        figures += stage.take(taken[max(0, position - back) : position + 10])
+        position = min(len(taken), position + 10)
+        stage.restart()
+    figures += stage.take(taken[position:])
+    assert figures == straight
+
+
+@given(trades)
+@pytest.mark.req("P-02")
+def test_a_portfolio_is_the_sum_of_its_members(history: Any) -> None:
+    partition = Partition()
+    figures: list[dict[str, Any]] = []
+    members: dict[str, dict[str, Any]] = {}
+    stage = Stage()
+    for number, (name, side, quantity, price) in enumerate(history):
+        order = f"o{number}"
+        events = [
+            created(order, side, str(quantity), instance_name=name),
+            filled(order, str(quantity), str(price), instance_name=name),
+        ]
+        for output in partition.take(encode(one) for one in events):
+            figures += stage.take(DELTA_READER.decode(DELTAS.encode(delta)) for delta in output.deltas)
+            assert output.risk is not None
+            members[name] = output.risk
+    total = last(figures)
+    assert total["realised_quote"] == sum(figure["account_realised"] for figure in members.values())
+    assert total["exposure_gross"] == sum(figure["exposure_gross"] for figure in members.values())
+    assert total["exposure_net"] == sum(figure["exposure_net"] for figure in members.values())
+    assert total["open_orders"] == sum(figure["open_orders"] for figure in members.values())
+
+
+def test_a_portfolio_has_one_partition_and_everything_else_its_events() -> None:
+    output = Partition(2).take([encode(created("a"))])[0]
+    places = {record.topic: place_of(record, 2, 4) for record in emitted(output)}
+    assert places[topics.AUDITED] == (topics.AUDITED, 2)
+    again = Emitted(b"0:0:1", topics.PORTFOLIO, {"environment": "live", "portfolio": "all"})
+    assert places[topics.PORTFOLIO] == place_of(again, 0, 4)
