@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from tradetape.processors import core
-from tradetape.processors.reading import RawRecord, WriterSchema
+from tradetape.processors.emission import Emitted, emitted, place_of
+from tradetape.processors.portfolio import books
+from tradetape.processors.reading import RawRecord, SchemaById, WriterSchema
 from tradetape.processors.state import PartitionState
 from tradetape.schemas import codec, topics
-from tradetape.schemas.catalogue import output_schema
+from tradetape.schemas.catalogue import OUTPUTS, output_schema
 from tradetape.schemas.registry import Registry
 
 BATCH = 4_000
@@ -21,10 +24,11 @@ def main() -> None:
     """Judge ``tradetape.events`` from its end on, until killed; outputs go to ``bench.*``."""
     servers = os.environ["TRADETAPE_BOOTSTRAP_SERVERS"]
     registry = Registry(os.environ["TRADETAPE_REGISTRY_URL"])
-    outputs = {topics.AUDITED: "audited", topics.RISK: "risk", topics.ALERTS: "alerts"}
     encode = {
-        topic: codec.Encoder(output_schema(name), registry.look_up(topic, output_schema(name))).encode
-        for topic, name in outputs.items()
+        topics.of_output(name): codec.Encoder(
+            output_schema(name), registry.look_up(topics.of_output(name), output_schema(name))
+        ).encode
+        for name in OUTPUTS
     }
     schemas: dict[int, WriterSchema] = {}
 
@@ -49,29 +53,40 @@ def main() -> None:
         tp.offset = consumer.get_watermark_offsets(tp, timeout=10)[1]
     consumer.assign(ends)
     states = {p: PartitionState(p, {}) for p in partitions}
+    stages = {p: PartitionState(p, {}) for p in partitions}
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     while True:
         for message in consumer.consume(BATCH, timeout=0.05):
-            partition, offset = message.partition(), message.offset()
-            raw = RawRecord(partition, offset, message.timestamp()[1] * 1000, message.value())
-            output = core.process(raw, states[partition], schema_by_id)
-            identity = b"%d:%d:" % (partition, offset)
-            sent = [(topics.AUDITED, b"0", output.audited)]
-            if output.risk is not None:
-                sent.append((topics.RISK, b"1", output.risk))
-            sent += [(topics.ALERTS, b"%d" % alert["derived_seq"], alert) for alert in output.alerts]
-            for topic, derived, record in sent:
+            partition = message.partition()
+            raw = RawRecord(partition, message.offset(), message.timestamp()[1] * 1000, message.value())
+            for output in _outputs(raw, states[partition], schema_by_id, stages, len(partitions)):
                 producer.produce(
-                    topic.replace("tradetape", "bench"),
-                    key=identity + derived,
-                    value=encode[topic](record),
+                    output.topic.replace("tradetape", "bench"),
+                    key=output.key,
+                    value=encode[output.topic](output.record),
                     partition=partition,
                 )
             producer.poll(0)
         producer.flush()
-        for state in states.values():
+        for state in (*states.values(), *stages.values()):
             state.committed()
+
+
+def _outputs(
+    raw: RawRecord,
+    state: PartitionState,
+    schema_by_id: SchemaById,
+    stages: dict[int, PartitionState],
+    partitions: int,
+) -> Iterator[Emitted]:
+    """What the worker sends for ``raw``, and what its portfolio stage makes of the deltas: here without a topic."""
+    for output in emitted(core.process(raw, state, schema_by_id)):
+        yield output
+        if output.topic == topics.PORTFOLIO:
+            figure = books.fold(output.record, stages[place_of(output, raw.partition, partitions)[1]])
+            if figure is not None:
+                yield Emitted(output.key, topics.PORTFOLIOS, figure)
 
 
 if __name__ == "__main__":

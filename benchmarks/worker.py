@@ -11,6 +11,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from benchmarks import load, stack
 from tradetape.schemas import topics
+from tradetape.schemas.catalogue import OUTPUTS
 from tradetape.schemas.registry import Registry
 
 WARM_UP = 4_000
@@ -61,7 +62,7 @@ def run() -> tuple[Cost, Cost]:
     """The worker and the bare loop, the better of two rounds each."""
     with stack.running("kafka", "registry") as environment:
         admin = AdminClient({"bootstrap.servers": environment["TRADETAPE_BOOTSTRAP_SERVERS"]})
-        peers = [NewTopic(f"bench.{name}", topics.DEFAULT_PARTITIONS, 1) for name in ("audited", "risk", "alerts")]
+        peers = [NewTopic(f"bench.{name}", topics.DEFAULT_PARTITIONS, 1) for name in OUTPUTS]
         for created in admin.create_topics(peers).values():
             created.result(30)
         rounds: list[tuple[Cost, Cost]] = []

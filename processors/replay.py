@@ -5,7 +5,7 @@ from __future__ import annotations
 from tradetape.processors import core
 from tradetape.processors.emission import Emitted, emitted
 from tradetape.processors.reading import RawRecord, SchemaById
-from tradetape.processors.state import PartitionState
+from tradetape.processors.state import PartitionState, apply
 
 COMMIT_EVERY = 2_000
 """Records between two commits: what changed since the last one is held decoded."""
@@ -52,10 +52,6 @@ class Replay:
 
     def commit(self) -> None:
         """Write what changed into ``store``."""
-        for key, value in self._state.changes():
-            if value is None:
-                self.store.pop(key, None)
-            else:
-                self.store[key] = value
+        apply(self.store, self._state.changes())
         self._state.committed()
         self._uncommitted = 0

@@ -7,7 +7,7 @@ that after some whole batch, and an event at or below ``applied`` has been folde
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, MutableMapping
 from functools import cache
 from typing import ClassVar, Protocol, TypeVar
 
@@ -140,3 +140,12 @@ class PartitionState:
             else:
                 self._records[key] = record
         self._changed.clear()
+
+
+def apply(store: MutableMapping[bytes, bytes], changes: Iterable[tuple[bytes, bytes | None]]) -> None:
+    """Write ``changes`` into committed state; None deletes."""
+    for key, value in changes:
+        if value is None:
+            store.pop(key, None)
+        else:
+            store[key] = value

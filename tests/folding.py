@@ -9,7 +9,7 @@ from tradetape.processors import core
 from tradetape.processors.core import Output
 from tradetape.processors.horizons import DEFAULT, Horizons
 from tradetape.processors.reading import RawRecord, WriterSchema
-from tradetape.processors.state import PartitionState
+from tradetape.processors.state import PartitionState, apply
 from tradetape.schemas import codec
 from tradetape.schemas.catalogue import event_types
 
@@ -55,11 +55,7 @@ class Partition:
 
     def commit(self) -> None:
         """Write the changes to the store, as the worker does after each batch."""
-        for key, value in self.state.changes():
-            if value is None:
-                self.store.pop(key, None)
-            else:
-                self.store[key] = value
+        apply(self.store, self.state.changes())
         self.state.committed()
 
     def restart(self) -> None:

@@ -10,7 +10,7 @@ import faust
 from aiokafka.producer.message_accumulator import BatchBuilder
 from faust.types import TP
 
-from tradetape.processors.state import PartitionState
+from tradetape.processors.state import PartitionState, apply
 from tradetape.schemas.topics import MAX_AUDITED_BYTES
 
 
@@ -48,14 +48,14 @@ class StateTable(faust.Table[bytes, bytes]):
         sent = await producer.send_batch(batch, changelog, partition=partition)
         appended = await sent
         self.app.tables.recovery.active_offsets[TP(changelog, partition)] = appended.offset + len(changes) - 1
-        _apply(self._committed[partition], changes)
+        apply(self._committed[partition], changes)
         state.committed()
 
     def apply_changelog_batch(self, batch: Iterable[Any]) -> None:
         """Recovery: take in what the changelog holds. Each event is one fetched batch of records of a partition."""
         for event in batch:
             message = event.message
-            _apply(self._committed[message.partition], ((record.key, record.value) for record in message.value))
+            apply(self._committed[message.partition], ((record.key, record.value) for record in message.value))
 
     async def on_rebalance(
         self, assigned: set[TP], revoked: set[TP], newly_assigned: set[TP], generation_id: int = 0
@@ -66,11 +66,3 @@ class StateTable(faust.Table[bytes, bytes]):
         for partition in self._committed.keys() - ours:
             del self._committed[partition]
         self._states.clear()
-
-
-def _apply(committed: dict[bytes, bytes], changes: Iterable[tuple[bytes, bytes | None]]) -> None:
-    for key, value in changes:
-        if value is None:
-            committed.pop(key, None)
-        else:
-            committed[key] = value

@@ -102,9 +102,10 @@ def test_nothing_is_lost_and_nothing_double(ingested: Tradetape) -> None:
 
 @pytest.mark.req("S3-07", "S3-02")
 def test_a_chain_reads_back_in_order_with_its_native_record(ingested: Tradetape) -> None:
+    bots = ", ".join(f"'{path.stem}'" for path in DATABASES)
     chain = ingested.sql(
-        "SELECT correlation_id AS id, count() AS n FROM tradetape.events WHERE event_type != 'source_ended' "
-        "GROUP BY id ORDER BY n DESC, id LIMIT 1"
+        f"SELECT correlation_id AS id, count() AS n FROM tradetape.events WHERE instance_name IN ({bots}) "
+        "AND event_type != 'source_ended' GROUP BY id ORDER BY n DESC, id LIMIT 1"
     )[0]
     events = ingested.rows("chain", correlation_id=chain["id"])
     assert len(events) == chain["n"]

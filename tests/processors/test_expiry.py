@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.folding import INGEST, Partition, encode, open_findings
 from tests.processors.events import created, ended, event, filled
@@ -218,6 +218,7 @@ def run(cuts: Iterable[int], restarts: Iterable[bool]) -> tuple[list[Output], di
 
 
 @pytest.mark.req("P-06", "N-01")
+@settings(max_examples=30)  # each folds a long stream
 @given(st.lists(st.integers(1, 90), min_size=1, max_size=10), st.lists(st.booleans(), min_size=10, max_size=10))
 def test_what_is_forgotten_and_resolved_is_the_same_however_the_stream_is_cut(
     cuts: list[int], restarts: list[bool]

@@ -19,7 +19,7 @@ from tradetape.processors import replay as replaying
 from tradetape.processors.emission import Emitted, place_of
 from tradetape.processors.reading import RawRecord, WriterSchema
 from tradetape.processors.replay import Gap, Replay
-from tradetape.processors.state import PartitionState
+from tradetape.processors.state import PartitionState, apply
 from tradetape.processors.stream import steps as stepping
 from tradetape.processors.stream.judge import Judge
 from tradetape.processors.stream.readers import Readers
@@ -125,11 +125,7 @@ class Worker:
     async def commit(self, partition: int) -> None:
         if self._death == SENT:
             raise Killed
-        for key, value in self._states[partition].changes():
-            if value is None:
-                self._cluster.changelog[partition].pop(key, None)
-            else:
-                self._cluster.changelog[partition][key] = value
+        apply(self._cluster.changelog[partition], self._states[partition].changes())
         self._states[partition].committed()
 
     async def _send(self, topic: str, partition: int, records: Sequence[tuple[bytes, bytes]]) -> None:
