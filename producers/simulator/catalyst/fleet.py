@@ -33,7 +33,7 @@ DEFECTS: dict[str, tuple[str, str]] = {
     "truncated_price": ("zero_price", ""),
     "wrong_arithmetic": ("arithmetic_mismatch", ""),
     "conflicting_terminal": ("conflicting_terminals", ""),
-    "silent": ("", "a bot that writes nothing leaves no event; the watchdog that will tell it is not there yet"),
+    "silent": ("", "a bot that writes nothing leaves no event; the watchdog tells it when its time is over"),
 }
 """What can be injected: the code that catches it, or why none does. An orphaned fill names no instrument, so it is
 rejected before its order could be missed."""

@@ -23,7 +23,7 @@ DEFECTS: Mapping[str, tuple[str, str]] = {
     "wrong_arithmetic": ("arithmetic_mismatch", ""),
     "conflicting_terminal": ("fill_after_terminal", ""),
     "execution_power": ("execution_power_not_none", ""),
-    "silent": ("", "nothing observes silence yet"),
+    "silent": ("", "the watchdog tells it when its time is over, no record does"),
 }
 """What can be injected: the code that must catch it, or why nothing can."""
 
