@@ -10,6 +10,7 @@ Time is the LogAppendTime of the records, never a clock; where it runs backwards
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import ClassVar
 
@@ -28,17 +29,17 @@ class Expiring(Record):
 
     bucket: int = 0
 
+    @abstractmethod
     def lasts(self, horizons: Horizons) -> int:
         """Microseconds from the last event about it until it is forgotten."""
-        raise NotImplementedError
 
     def looked_at(self, horizons: Horizons) -> int:
         """Microseconds after which it is looked at; less than it ``lasts`` where it may come to last less."""
         return self.lasts(horizons)
 
+    @abstractmethod
     def called(self) -> str:
         """What it is counted as when it is forgotten."""
-        raise NotImplementedError
 
 
 class Due(Record):
