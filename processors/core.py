@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from decimal import localcontext
 from typing import Any, NamedTuple
 
 from tradetape.processors import (
@@ -33,6 +34,7 @@ from tradetape.processors.sequences import Track
 from tradetape.processors.state import PartitionState
 from tradetape.processors.trade_statistics import Trade
 from tradetape.processors.trading_state import Changes
+from tradetape.schemas.numbers import WIDE
 
 EXPIRING = {kind.KEY: kind for kind in (Order, Link, Cause, Track, Trade)}
 """The kinds of records that a partition forgets in time."""
@@ -52,6 +54,11 @@ class Output(NamedTuple):
 
 def process(raw: RawRecord, state: PartitionState, schema_by_id: SchemaById) -> Output:
     """Judge ``raw`` and fold it into ``state``. Whatever the bytes, it returns a verdict (P-08)."""
+    with localcontext(WIDE):  # so that no figure is rounded by what the thread was set to
+        return _judge(raw, state, schema_by_id)
+
+
+def _judge(raw: RawRecord, state: PartitionState, schema_by_id: SchemaById) -> Output:
     read = reading.read(raw, schema_by_id)
     event, event_type = read.event, read.event_type
     if event is None or event_type is None:

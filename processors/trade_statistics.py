@@ -18,7 +18,7 @@ same, are not counted again. The trades of others follow from their executions, 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from decimal import Decimal, localcontext
+from decimal import Decimal
 from typing import Any, ClassVar, NamedTuple
 
 from tradetape.processors import expiry
@@ -217,19 +217,18 @@ def _contradictions_of_exit(raw: RawRecord, event: Mapping[str, Any], trade: Tra
         return []
     subject, found = event["event_id"], []
     entry = told["entry_price"]
-    with localcontext(WIDE):
-        if entry is None or abs(entry - trade.cost / trade.held) > half_unit(entry) + float_error(entry):
-            return []
-        rounding = half_unit(entry) * trade.held + float_error(trade.cost)
-        best, worst = told["max_favorable_excursion"], told["max_adverse_excursion"]
-        if best is not None and best < trade.said_best - rounding - half_unit(best):
-            found.append(mismatch(subject, "max_favorable_excursion", expected=trade.said_best, recorded=best))
-        if worst is not None and worst > trade.said_worst + rounding + half_unit(worst):
-            found.append(mismatch(subject, "max_adverse_excursion", expected=trade.said_worst, recorded=worst))
-        days, held = told["hold_duration_days"], (_moment(event) - trade.opened) / DAY
-        if days is not None and abs(days - held) > COUNTING_DAYS + HALF:
-            held = held.quantize(QUANTUM)
-            found.append(mismatch(subject, "hold_duration_days", expected=held, recorded=days))
+    if entry is None or abs(entry - trade.cost / trade.held) > half_unit(entry) + float_error(entry):
+        return []
+    rounding = half_unit(entry) * trade.held + float_error(trade.cost)
+    best, worst = told["max_favorable_excursion"], told["max_adverse_excursion"]
+    if best is not None and best < trade.said_best - rounding - half_unit(best):
+        found.append(mismatch(subject, "max_favorable_excursion", expected=trade.said_best, recorded=best))
+    if worst is not None and worst > trade.said_worst + rounding + half_unit(worst):
+        found.append(mismatch(subject, "max_adverse_excursion", expected=trade.said_worst, recorded=worst))
+    days, held = told["hold_duration_days"], (_moment(event) - trade.opened) / DAY
+    if days is not None and abs(days - held) > COUNTING_DAYS + HALF:
+        held = held.quantize(QUANTUM)
+        found.append(mismatch(subject, "hold_duration_days", expected=held, recorded=days))
     return found
 
 

@@ -1,14 +1,19 @@
-"""The fold of a portfolio's deltas into its figures (P-02, G3). Pure."""
+"""The fold of a portfolio's deltas into its figures (P-02, G3). Pure.
+
+Sums are kept exactly, however large; a figure that the contract cannot carry is null.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from decimal import Decimal
+from functools import reduce
 from typing import Any, ClassVar
 
 import msgspec
 
 from tradetape.processors.risk import rates
+from tradetape.processors.risk.money import sound
 from tradetape.processors.risk.rates import Window
 from tradetape.processors.state import PartitionState, Record
 from tradetape.schemas import times
@@ -122,20 +127,20 @@ def _move_equity(book: Book, change: Decimal, earned: Decimal) -> None:
 
 def _figure(book: Book, delta: Mapping[str, Any]) -> dict[str, Any]:
     largest = max(book.pairs, key=lambda pair: (book.pairs[pair].copy_abs(), pair), default="")
-    held = sum((exposure.copy_abs() for exposure in book.pairs.values()), ZERO)
+    held = reduce(WIDE.add, (exposure.copy_abs() for exposure in book.pairs.values()), ZERO)
     drawdown = WIDE.subtract(book.peak, book.equity) if book.has_equity else None
     return {
         **{name: delta[name] for name in _CONTEXT},
         "members": book.members,
-        **{name: getattr(book, name) for name in SUMS},
+        **{name: sound(getattr(book, name)) for name in SUMS},
         "concentration": _ratio(book.pairs[largest].copy_abs(), held) if largest else None,
         "largest_pair": largest,
-        "equity": book.equity if book.has_equity else None,
-        "peak_equity": book.peak if book.has_equity else None,
-        "drawdown_quote": drawdown,
+        "equity": sound(book.equity) if book.has_equity else None,
+        "peak_equity": sound(book.peak) if book.has_equity else None,
+        "drawdown_quote": sound(drawdown),
         "drawdown_pct": None if drawdown is None else _ratio(WIDE.multiply(HUNDRED, drawdown), book.peak),
         "day": book.day,
-        "daily_pnl": book.day_pnl,
+        "daily_pnl": sound(book.day_pnl),
         "daily_pnl_pct": _ratio(WIDE.multiply(HUNDRED, book.day_pnl), book.day_equity),
         "open_orders": book.open_orders,
         **_rates(book, delta["ts_utc"]),
@@ -158,5 +163,5 @@ def _rates(book: Book, at: int) -> dict[str, int]:
 
 
 def _ratio(part: Decimal, whole: Decimal) -> Decimal | None:
-    """``part`` / ``whole`` to 18 decimals; None of nothing, or of less."""
-    return WIDE.divide(part, whole).quantize(QUANTUM, context=WIDE) if whole > 0 else None
+    """``part`` / ``whole`` to 18 decimals; None of nothing, or of less, and where the contract cannot carry it."""
+    return sound(WIDE.divide(part, whole).quantize(QUANTUM, context=WIDE)) if whole > 0 else None

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, ClassVar
 
+from tradetape.processors.risk.money import fits
 from tradetape.processors.state import SEPARATOR, PartitionState, Record
 from tradetape.schemas.numbers import QUANTUM, WIDE
 
@@ -18,7 +19,8 @@ _RATES = {"order_created": "orders", "order_cancelled": "cancels", "order_failed
 
 class Given(Record):
     """What an instance has given to its portfolios in one quote asset: sums, and signed exposures, by connector
-    and pair, that are not 0. A figure that is not known gives nothing.
+    and pair, that are not 0. A figure that is not known gives nothing, nor does one whose change the contract cannot
+    carry: it stays what was given.
     """
 
     KEY: ClassVar[str] = "v"
@@ -76,14 +78,16 @@ def _given(figure: Mapping[str, Any], before: Given, open_orders: int, portfolio
     place = _place(figure)
     pairs = {other: exposure for other, exposure in before.pairs.items() if other != place}
     if net and mark is not None:
-        pairs[place] = WIDE.multiply(net, mark).quantize(QUANTUM, context=WIDE)
+        exposure = WIDE.multiply(net, mark).quantize(QUANTUM, context=WIDE)
+        pairs[place] = _carried(exposure, before.pairs.get(place, ZERO))
     equity = figure["equity"] if figure["equity_asset"] == figure["quote_asset"] else None
+    fees = WIDE.subtract(_known(figure["account_fees"], before.fees_quote), _known(figure["account_funding"], ZERO))
     return Given(
-        _known(figure["account_realised"], before.realised_quote),
-        WIDE.subtract(_known(figure["account_fees"], before.fees_quote), _known(figure["account_funding"], ZERO)),
-        figure["account_unrealised"] or ZERO,
-        figure["exposure_gross"] or ZERO,
-        _known(equity, before.equity),
+        _carried(_known(figure["account_realised"], before.realised_quote), before.realised_quote),
+        _carried(fees, before.fees_quote),
+        _carried(figure["account_unrealised"] or ZERO, before.unrealised_quote),
+        _carried(figure["exposure_gross"] or ZERO, before.exposure_gross),
+        _carried(_known(equity, before.equity), before.equity),
         pairs,
         open_orders,
         portfolios,
@@ -97,6 +101,11 @@ def _place(figure: Mapping[str, Any]) -> str:
 
 def _known(value: Decimal | None, otherwise: Decimal) -> Decimal:
     return otherwise if value is None else value
+
+
+def _carried(value: Decimal, before: Decimal) -> Decimal:
+    """``value`` where a delta can carry it, and its difference to ``before``; else ``before``."""
+    return value if fits(value) and fits(WIDE.subtract(value, before)) else before
 
 
 def _between(

@@ -23,7 +23,7 @@ from tradetape.processors.risk.equity import Standing
 from tradetape.processors.risk.history import Position
 from tradetape.processors.risk.keys import instance_key, order_key, position_key, when
 from tradetape.processors.risk.marks import Mark
-from tradetape.processors.risk.money import FigureOutOfRange, add, compact, fits
+from tradetape.processors.risk.money import FigureOutOfRange, add, compact, sound
 from tradetape.processors.risk.positions import Assets, Execution, average_cost
 from tradetape.processors.risk.rates import Window
 from tradetape.processors.state import SEPARATOR, PartitionState, Record
@@ -279,17 +279,17 @@ class _Change:
             quote,
             position.realised_fifo,
             worth.mark,
-            None if worth.unmarked else _sound(worth.unrealised),
-            _sound(account.realised),
-            _sound(account.fees),
-            _sound(account.funding),
-            _sound(account.unrealised) if is_marked else None,
-            _sound(account.gross) if is_marked else None,
-            _sound(account.net) if is_marked else None,
+            None if worth.unmarked else sound(worth.unrealised),
+            sound(account.realised),
+            sound(account.fees),
+            sound(account.funding),
+            sound(account.unrealised) if is_marked else None,
+            sound(account.gross) if is_marked else None,
+            sound(account.net) if is_marked else None,
             accounts.concentration(account),
             _date(account.day or self.at // DAY),
-            _sound(accounts.daily_pnl(account)),
-            _sound(accounts.daily_pnl_pct(account)),
+            sound(accounts.daily_pnl(account)),
+            sound(accounts.daily_pnl_pct(account)),
             account.losses,
             *standing,
             *minute,
@@ -403,11 +403,6 @@ class _Change:
 @lru_cache(maxsize=64)
 def _date(day: int) -> str:
     return times.text(day * DAY)[: len("YYYY-MM-DD")]
-
-
-def _sound(amount: Decimal | None) -> Decimal | None:
-    """None where the contract cannot carry it."""
-    return amount if amount is not None and fits(amount) else None
 
 
 def _detail(**values: str) -> str:

@@ -1,15 +1,18 @@
-"""Exact arithmetic of figures. Every operation names its context: the ambient one keeps 28 digits, a contract number
-has up to 38.
+"""Exact arithmetic of figures. Every operation names its context: what a thread has by itself keeps 28 digits, a
+contract number has up to 38.
 """
 
 from __future__ import annotations
 
 from decimal import Decimal
 
-from tradetape.schemas.numbers import LIMIT, QUANTUM, SCALE, WIDE
+from tradetape.schemas.numbers import QUANTUM, SCALE, WIDE
 
 ZERO = Decimal(0)
 HUNDRED = Decimal(100)
+
+BOUND = Decimal("1e20")
+"""Of what has 18 decimals: decimal(38,18) leaves 20 digits before the point."""
 
 add, subtract, multiply, divide = WIDE.add, WIDE.subtract, WIDE.multiply, WIDE.divide
 
@@ -37,5 +40,10 @@ def compact(amount: Decimal) -> Decimal:
 
 
 def fits(amount: Decimal) -> bool:
-    """Whether the contract can carry ``amount``."""
-    return amount.copy_abs() < LIMIT
+    """Whether the contract can carry ``amount``, a figure with up to 18 decimals."""
+    return amount.copy_abs() < BOUND
+
+
+def sound(amount: Decimal | None) -> Decimal | None:
+    """``amount``; None where the contract cannot carry it."""
+    return amount if amount is not None and fits(amount) else None

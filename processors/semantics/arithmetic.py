@@ -52,7 +52,7 @@ def rule(figure: str, *formulas: Formula) -> Rule:
 
 
 def check(rules: Iterable[Rule], facts: Facts, subject: str) -> list[Finding]:
-    """A finding for every figure of ``rules`` that is recorded and that no formula gives; call it under ``WIDE``."""
+    """A finding for every figure of ``rules`` that is recorded and that no formula gives."""
     found = []
     for figure, formulas in rules:
         recorded = facts.get(figure)

@@ -9,12 +9,11 @@ spreads in percent of any price beside them. Not recomputed, because the documen
 from __future__ import annotations
 
 from collections.abc import Mapping
-from decimal import ROUND_FLOOR, Decimal, localcontext
+from decimal import ROUND_FLOOR, Decimal
 from typing import Any
 
 from tradetape.processors.findings import Finding
 from tradetape.processors.semantics.arithmetic import Rule, check, of, rule
-from tradetape.schemas.numbers import WIDE
 
 SIGNS = {"LONG": Decimal(1), "SHORT": Decimal(-1)}
 STOP_MULTIPLIER = Decimal(2)
@@ -289,13 +288,12 @@ def observe(event: Mapping[str, Any]) -> list[Finding]:
     blocks = {name: context[name] for name in RULES if context.get(name) is not None}
     if not blocks:
         return []
-    with localcontext(WIDE):
-        facts = facts_of(blocks)
-        return [found for name in blocks for found in check(RULES[name], facts, event["event_id"])]
+    facts = facts_of(blocks)
+    return [found for name in blocks for found in check(RULES[name], facts, event["event_id"])]
 
 
 def facts_of(blocks: Mapping[str, Mapping[str, Any]]) -> dict[str, Decimal]:
-    """The numbers of the ``blocks`` by their paths, and what follows from them; call it under ``WIDE``."""
+    """The numbers of the ``blocks`` by their paths, and what follows from them."""
     facts: dict[str, Decimal] = {}
     for name, block in blocks.items():
         _collect(f"{name}.", block, facts)

@@ -11,13 +11,12 @@ then. An opening that was changed, or came twice and differs, is no longer sure 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from decimal import Decimal, localcontext
+from decimal import Decimal
 from typing import Any, ClassVar
 
 from tradetape.processors.findings import Finding
 from tradetape.processors.semantics.arithmetic import float_error, half_unit, mismatch
 from tradetape.processors.state import PartitionState, Record
-from tradetape.schemas.numbers import WIDE
 
 COSTS = Decimal("0.02")
 """Of the turnover: fees, funding and slippage that a result may be told after."""
@@ -67,12 +66,11 @@ def observe_execution(event: Mapping[str, Any]) -> list[Finding]:
     recorded, price, base = payload["fill_qty_quote"], payload["fill_price"], payload["fill_qty_base"]
     if not recorded or "fill_qty_quote" in event["assumed"]:
         return []
-    with localcontext(WIDE):
-        expected = price * base
-        allowed = half_unit(recorded) + half_unit(price) * abs(base) + float_error(expected, price, base)
-        if abs(expected - recorded) <= allowed:
-            return []
-        return [mismatch(event["event_id"], "fill_qty_quote", expected=expected, recorded=recorded)]
+    expected = price * base
+    allowed = half_unit(recorded) + half_unit(price) * abs(base) + float_error(expected, price, base)
+    if abs(expected - recorded) <= allowed:
+        return []
+    return [mismatch(event["event_id"], "fill_qty_quote", expected=expected, recorded=recorded)]
 
 
 def _result(
@@ -86,26 +84,24 @@ def _result(
     recorded, sign = payload[figure], SIGNS.get(side or "")
     if recorded is None or sign is None or quantity is None or entry is None or price is None:
         return []
-    with localcontext(WIDE):
-        size = abs(quantity)
-        expected = sign * (price - entry) * size
-        turnover = (price + entry) * size
-        slack = half_unit(recorded) + float_error(expected, turnover)
-        if -COSTS * turnover - slack <= recorded - expected <= REBATES * turnover + slack:
-            return []
-        return [mismatch(subject, figure, expected=expected, recorded=recorded)]
+    size = abs(quantity)
+    expected = sign * (price - entry) * size
+    turnover = (price + entry) * size
+    slack = half_unit(recorded) + float_error(expected, turnover)
+    if -COSTS * turnover - slack <= recorded - expected <= REBATES * turnover + slack:
+        return []
+    return [mismatch(subject, figure, expected=expected, recorded=recorded)]
 
 
 def _cost(payload: Mapping[str, Any], subject: str) -> list[Finding]:
     recorded, quantity, price = payload["cost_basis"], payload["quantity"], payload["entry_price"]
     if not recorded:
         return []
-    with localcontext(WIDE):
-        expected = price * abs(quantity)
-        slack = half_unit(recorded) + float_error(expected) + REBATES * expected
-        if -slack <= recorded - expected <= COSTS * expected + slack:
-            return []
-        return [mismatch(subject, "cost_basis", expected=expected, recorded=recorded)]
+    expected = price * abs(quantity)
+    slack = half_unit(recorded) + float_error(expected) + REBATES * expected
+    if -slack <= recorded - expected <= COSTS * expected + slack:
+        return []
+    return [mismatch(subject, "cost_basis", expected=expected, recorded=recorded)]
 
 
 def _key(event: Mapping[str, Any]) -> tuple[str, ...]:

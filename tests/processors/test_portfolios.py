@@ -137,6 +137,38 @@ def test_a_day_begins_with_its_first_event() -> None:
     assert last(stage.take(late))["day"] == last(figures)["day"]
 
 
+HUGE = "169999999999999999999.5"
+
+
+@pytest.mark.req("P-08")
+def test_figures_beyond_the_contract_are_null_and_stop_no_partition() -> None:
+    stage = Stage()
+    figures: list[dict[str, Any]] = []
+    for number in range(3):
+        bot = {"instance_name": f"bot{number}"}
+        figures += stage.take(
+            deltas(
+                Partition(number),
+                [created("a", **bot), filled("a", "10", "2", **bot), equity("99999999999999999999", **bot)],
+            )
+        )
+    whole = last(figures)
+    assert (whole["members"], whole["equity"], whole["peak_equity"]) == (3, None, None)
+    assert whole["exposure_gross"] == Decimal(60)
+
+
+@pytest.mark.req("P-08")
+@pytest.mark.parametrize("side", ["buy", "sell"])
+def test_what_a_delta_cannot_carry_gives_nothing(side: str) -> None:
+    stage, partition = Stage(), Partition()
+    history = [created("a", side), filled("a", HUGE, "1"), equity(HUGE), equity("-" + HUGE)]
+    history += [filled("a", "1", HUGE, fee=HUGE), filled("a", HUGE, HUGE), event("market_price", {"price": HUGE})]
+    history += [equity("99999999999999999999"), equity("-99999999999999999999"), equity("12"), filled("a", "1", "1")]
+    figures = stage.take(deltas(partition, history))
+    assert last(figures)["equity"] == 12
+    assert last(figures)["members"] == 1
+
+
 INSTANCES = ["bot1", "bot2", "bot3"]
 trades = st.lists(
     st.tuples(st.sampled_from(INSTANCES), st.sampled_from(["buy", "sell"]), st.integers(1, 9), st.integers(1, 9)),

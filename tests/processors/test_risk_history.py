@@ -116,7 +116,7 @@ def test_executions_that_waited_for_their_direction_stand_at_their_own_time() ->
 def test_a_refold_out_of_range_changes_nothing() -> None:
     store: dict[bytes, bytes] = {}
     state, key, assets = PartitionState(0, store), ("live", "", "bot1", "kucoin", "ONE-USDT"), Assets("ONE", "USDT")
-    huge, one = Decimal("1e20"), Decimal(1)
+    huge, one = Decimal("6e19"), Decimal(1)
     history.fold(Execution(10, 0, True, one, huge, []), key, assets, state)
     before = state.get(Position, *key)
     figures = (before.cost, before.kept, before.realised_fifo)
