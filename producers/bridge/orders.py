@@ -7,13 +7,20 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+import orjson
+
 from tradetape.producers.events import Event, new_event
 from tradetape.schemas import identity
+from tradetape.schemas.errors import TradetapeError
 
 PRODUCER = "tradetape.bridge"
 
 ALERT_CODE = "kill_switch"
 """Alerts that order a kill; their ``detail`` is its scope and its reason in numbers."""
+_ORDER = ("environment", "account", "instance", "rule", "figure", "value", "threshold")
+
+MOST_SECONDS = 2**31 - 1
+"""Of allowed silence: as many as limits may say."""
 
 
 def copies(
@@ -78,16 +85,28 @@ def of_alert(alert: Mapping[str, Any], partitions: int) -> list[Event]:
     """The kill that an alert of the processor orders; nothing for other alerts.
 
     It is ordered when Kafka took in the event that broke the limit: by the broker's clock, for it may concern others
-    than that event's bot.
+    than that event's bot. Raises TradetapeError where the alert's detail is no such order.
     """
     if alert["code"] != ALERT_CODE:
         return []
-    order = json.loads(alert["detail"])
-    kill_id, at = order.pop("kill_id"), alert["ingest_ts_utc"]
-    return kill(kill_id, at, trigger="limit", partitions=partitions, cause=alert, **order)
+    order = _document(alert["detail"])
+    if order is None or not isinstance(order.get("kill_id"), str):
+        raise TradetapeError(f"no kill: {alert['detail'][:200]!r}")
+    scope = {name: order[name] for name in _ORDER if name in order}
+    return kill(order["kill_id"], alert["ingest_ts_utc"], trigger="limit", partitions=partitions, cause=alert, **scope)
 
 
-def silent_after(rules: str) -> int:
-    """What limits say of silence, in seconds; 0 where they say nothing."""
-    seconds = json.loads(rules).get("silent_after_seconds", 0)
-    return seconds if isinstance(seconds, int) else 0
+def silent_after(rules: str) -> int | None:
+    """What limits say of silence, in seconds, 0 where they say nothing; None where they are no limits."""
+    document = _document(rules)
+    seconds = None if document is None else document.get("silent_after_seconds", 0)
+    return seconds if type(seconds) is int and 0 <= seconds <= MOST_SECONDS else None
+
+
+def _document(text: str) -> dict[str, Any] | None:
+    """The JSON object in ``text``, None where it is none."""
+    try:
+        found = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return None
+    return found if isinstance(found, dict) else None

@@ -10,14 +10,13 @@ from confluent_kafka import OFFSET_STORED, Consumer, KafkaError, KafkaException,
 
 from tradetape.producers.bridge import orders, silence
 from tradetape.producers.bridge.broadcast import broadcast
+from tradetape.producers.bridge.reading import Reader
 from tradetape.producers.bridge.silence import SECOND, Watchdog
 from tradetape.producers.emitter import Emitter
-from tradetape.producers.events import EventRefused
-from tradetape.schemas import codec, topics
-from tradetape.schemas.catalogue import output_schema
+from tradetape.schemas import topics
 from tradetape.schemas.crashpoints import reach
 from tradetape.schemas.errors import TradetapeError
-from tradetape.schemas.registry import Registry, UnknownSchemaId
+from tradetape.schemas.registry import Registry
 
 GROUP = "tradetape-bridge"
 
@@ -60,7 +59,7 @@ class Bridge:
         self._notify = tuple(notify)
         self._emitter = Emitter(bootstrap_servers, registry_url, client_id=GROUP, ahead=False)
         self._emitter.look_up(WRITES)
-        self._schemas = _Schemas(Registry(registry_url))
+        self._reader = Reader(Registry(registry_url))
         common = {"bootstrap.servers": bootstrap_servers, "enable.auto.commit": False, "fetch.wait.max.ms": 100}
         self._alerts = Consumer({**common, "group.id": GROUP, "auto.offset.reset": "earliest"})
         self._events = Consumer({**common, "group.id": f"{GROUP}.watchdog"})
@@ -118,13 +117,13 @@ class Bridge:
     def _take_alerts(self, messages: Iterable[Message]) -> None:
         taken = _good(messages)
         for message in taken:
-            alert = self._schemas.decode(message.value() or b"")
-            if alert is None or alert.get("code") != orders.ALERT_CODE:
+            alert = self._reader.alert(message.value() or b"")
+            if alert is None or alert["code"] != orders.ALERT_CODE:
                 continue
             reach("bridge.read")
             try:
                 copies = orders.of_alert(alert, self._emitter.partitions())
-            except EventRefused as error:
+            except TradetapeError as error:
                 _LOG.error("a kill that cannot be ordered, alert %s: %s", alert["event_id"], error)
                 continue
             broadcast(self._emitter, copies)
@@ -138,34 +137,36 @@ class Bridge:
         self._next[partition] = offset + 1
         value = message.value() or b""
         instance = (message.key() or b"").decode("utf-8", "replace")
-        kind = self._schemas.record(value)
+        kind = self._reader.event_type(value)
         if partition == CONTROL and kind in _CONTROLS:
             self._follow(kind, offset, value)
-        if not instance:
+        if not instance or not kind:
             return
-        beats, is_told = kind == "Heartbeat", kind in _SILENCE
+        beats, is_told = kind == "heartbeat", kind in _SILENCE
         if not (beats or is_told) and self._watchdog.knows(instance):
             self._watchdog.heard(instance, message.timestamp()[1] * 1000, f"{partition}:{offset}")
             return
-        event = self._schemas.decode(value)
+        event = self._reader.event(value)
         if event is None:
             return
         if is_told:
-            self._watchdog.told(_SILENCE[kind], instance, event["payload"].get("service") or "")
+            self._watchdog.told(kind, instance, event["payload"]["service"] or "")
             return
         self._watchdog.introduce(instance, event["environment"], event["account"])
         for service in {"", event["payload"]["service"]} if beats else {""}:
             self._watchdog.heard(instance, message.timestamp()[1] * 1000, f"{partition}:{offset}", service)
 
     def _follow(self, kind: str, offset: int, value: bytes) -> None:
-        """A control record: limits, a kill that is to be told or a reset."""
-        event = self._schemas.decode(value)
+        """A control record: limits, a kill that is to be told or a reset. What the processor rejects is none."""
+        event = self._reader.event(value)
         if event is None:
             return
         payload = event["payload"]
-        if kind == "LimitsSet":
-            self._watchdog.silent_after_seconds = orders.silent_after(payload["limits"])
-        elif kind == "KillReset":
+        if kind == "limits_set":
+            seconds = orders.silent_after(payload["limits"])
+            if seconds is not None:
+                self._watchdog.silent_after_seconds = seconds
+        elif kind == "kill_reset":
             self._untold.pop(payload["kill_id"], None)
         elif self._notify and offset >= self._told_to:
             self._untold[payload["kill_id"]] = event
@@ -212,40 +213,8 @@ class Bridge:
             raise TradetapeError(f"Kafka does not answer ({error})", hint="start it with `tradetape up`") from error
 
 
-_CONTROLS = frozenset({"LimitsSet", "KillOrdered", "KillReset"})
-_SILENCE = {"InstanceSilent": silence.SILENT, "InstanceReturned": silence.RETURNED}
-
-
-class _Schemas:
-    """What the records of a topic are, by the schema that wrote them."""
-
-    def __init__(self, registry: Registry) -> None:
-        self._registry = registry
-        alerts = output_schema("alerts")
-        # Ahead: the first kill must not wait for a registry that is away.
-        self._decoders = {registry.look_up(topics.ALERTS, alerts): codec.Decoder(alerts)}
-
-    def record(self, value: bytes) -> str:
-        """The name of the record in ``value``; empty where it cannot be known."""
-        decoder = self._decoder(value)
-        return decoder.record.rpartition(".")[2] if decoder is not None else ""
-
-    def decode(self, value: bytes) -> dict[str, Any] | None:
-        """The record in ``value``, None where the bytes are none: the processor tells what is wrong with it."""
-        decoder = self._decoder(value)
-        try:
-            return decoder.decode(value) if decoder is not None else None
-        except codec.Undecodable:
-            return None
-
-    def _decoder(self, value: bytes) -> codec.Decoder | None:
-        try:
-            schema_id = codec.schema_id_of(value)
-            if schema_id not in self._decoders:
-                self._decoders[schema_id] = codec.Decoder(self._registry.by_id(schema_id))
-        except (codec.Undecodable, UnknownSchemaId):
-            return None
-        return self._decoders[schema_id]
+_CONTROLS = frozenset({"limits_set", "kill_ordered", "kill_reset"})
+_SILENCE = frozenset({silence.SILENT, silence.RETURNED})
 
 
 def _good(messages: Iterable[Message]) -> list[Message]:

@@ -68,6 +68,41 @@ def test_other_alerts_order_nothing() -> None:
     assert orders.of_alert(alert(code="overfill", detail="{}"), 4) == []
 
 
+@pytest.mark.req("P-08")
+@pytest.mark.parametrize(
+    "detail",
+    ["", "not json", "[1]", "null", "{}", '{"kill_id":1}', '{"kill_id":"\\ud800"}', "[" * 100_000]
+    + [json.dumps(ORDER | change) for change in ({"value": -5.2}, {"account": 1}, {"threshold": "much"})],
+    ids=["nothing", "no JSON", "list", "null", "empty", "number", "surrogate", "deep", "float", "account", "threshold"],
+)
+def test_an_alert_that_is_no_order_is_told_and_stops_nobody(detail: str) -> None:
+    with pytest.raises(TradetapeError):
+        orders.of_alert(alert(detail=detail), 4)
+
+
+@pytest.mark.req("P-08")
+def test_an_alert_says_no_more_than_it_may() -> None:
+    (copy,) = orders.of_alert(alert(detail=json.dumps(ORDER | {"trigger": "bot", "partitions": 9})), 1)
+    assert copy["payload"]["trigger"] == "limit"
+
+
+@pytest.mark.req("P-08")
+@pytest.mark.parametrize(
+    "rules",
+    [
+        "",
+        "not json",
+        "[1]",
+        "null",
+        "[" * 100_000,
+        *(f'{{"silent_after_seconds":{n}}}' for n in ("true", -5, "1e400", 10**40, '"x"')),
+    ],
+    ids=["nothing", "no JSON", "list", "null", "deep", "true", "negative", "infinite", "endless", "text"],
+)
+def test_what_is_no_set_of_limits_says_nothing_of_silence(rules: str) -> None:
+    assert orders.silent_after(rules) is None
+
+
 def test_what_no_record_can_carry_is_refused() -> None:
     with pytest.raises(EventRefused, match="threshold"):
         orders.of_alert(alert(detail=json.dumps(ORDER | {"threshold": "1e30"})), 4)
@@ -98,10 +133,11 @@ def test_a_kill_read_back_from_redis_is_the_same_kill_and_no_other() -> None:
     assert (echo["payload"]["trigger_value"], echo["payload"]["threshold"]) == (Decimal("-5.2"), Decimal(-5))
     assert json.loads(echo["extra"])["kill_id"] == KILL_ID
     state = PartitionState(0, {})
+    switch.take(TAKEN_IN, copy, state)
     switch.take(TAKEN_IN, echo, state)
-    assert state.find(Kills) is None
+    assert [kill.kill_id for kill in state.get(Kills).active] == [KILL_ID]
     switch.take(TAKEN_IN, echo | {"extra": None}, state)
-    assert len(state.get(Kills).active) == 1, "a kill of the bot's own"
+    assert len(state.get(Kills).active) == 2, "a kill of the bot's own"
 
 
 def test_redis_hears_whom_a_kill_is_about() -> None:
