@@ -2,6 +2,9 @@
 
 Every record is small and of one concern, so that an event writes only what it changed. Money is in quote, quantities in
 base, prices in quote per base, times in microseconds.
+
+No text is longer than MOST_CHARACTERS: a bot may write megabytes, and the whole state must fit into one record. What
+only describes is cut there; an order, a position or a symbol whose name is longer is left out, and that is told.
 """
 
 from __future__ import annotations
@@ -20,6 +23,8 @@ MOST_FLAGS = 256
 """Of more, the oldest is no longer shown."""
 MOST_SYMBOLS = 1_000
 """Symbols of a universe; the first ones are kept."""
+MOST_CHARACTERS = 200
+"""Of a text, names included."""
 MOST_COUNTED = 16
 """Closings that are known again when the bot's ledger has them twice."""
 
@@ -74,7 +79,7 @@ class Universe(Record):
 
 
 class HeldPosition(Entry):
-    """An open position, by its id, else by its pair."""
+    """An open position, by its id, else by its pair. ``trading_pair`` is cut."""
 
     KEY: ClassVar[str] = "TP"
 
@@ -89,7 +94,7 @@ class HeldPosition(Entry):
 
 
 class OpenOrder(Entry):
-    """An order that was sent and has not ended, by client_order_id."""
+    """An order that was sent and has not ended, by client_order_id. ``trading_pair`` is cut."""
 
     KEY: ClassVar[str] = "TO"
 
@@ -104,7 +109,10 @@ class OpenOrder(Entry):
 
 
 class NewsRisk(Entry):
-    """The latest judgement of news about a pair; of the whole market where the pair is empty."""
+    """The latest judgement of news about a pair; of the whole market where the pair is empty.
+
+    ``risk_level`` and ``reason`` are the bot's own words, cut.
+    """
 
     KEY: ClassVar[str] = "TN"
 

@@ -38,10 +38,11 @@ class Count(Record):
 E = TypeVar("E", bound=Entry)
 
 
-def put(state: PartitionState, entry: Entry, name: str, *owner: str, most: int) -> str:
+def put(state: PartitionState, entry: Entry, name: str, *owner: str, most: int | None = None) -> str:
     """Put ``entry`` on the owner's shelf of its kind, in place of one of that name.
 
-    ``most`` bounds the shelf. Returns the name of the oldest entry where it had to go, else an empty text.
+    ``most`` bounds the shelf, None does not. Returns the name of the oldest entry where it had to go, else an empty
+    text.
     """
     kind = type(entry)
     known = state.find(kind, *owner, name)
@@ -50,7 +51,7 @@ def put(state: PartitionState, entry: Entry, name: str, *owner: str, most: int) 
         entry.place = known.place
     else:
         count = state.get(Count, kind.KEY, *owner)
-        if count.entries >= most:
+        if most is not None and count.entries >= most:
             gone = min(names_and_entries(state, kind, *owner), key=lambda item: (item[1].since, item[0]))[0]
             take(state, kind, gone, *owner)
             count = state.get(Count, kind.KEY, *owner)
@@ -69,7 +70,10 @@ def take(state: PartitionState, kind: type[E], name: str, *owner: str) -> E | No
         return None
     count = state.get(Count, kind.KEY, *owner)
     count.entries -= 1
-    state.touch(count, kind.KEY, *owner)
+    if count.entries:
+        state.touch(count, kind.KEY, *owner)
+    else:
+        state.forget(Count, kind.KEY, *owner)
     last = str(count.entries)
     if entry.place != count.entries:
         moved = state.get(Place, kind.KEY, *owner, last)
@@ -80,6 +84,11 @@ def take(state: PartitionState, kind: type[E], name: str, *owner: str) -> E | No
     state.forget(Place, kind.KEY, *owner, last)
     state.forget(kind, *owner, name)
     return entry
+
+
+def is_empty(state: PartitionState, kind: type[Entry], *owner: str) -> bool:
+    """Whether nothing stands on the shelf."""
+    return state.find(Count, kind.KEY, *owner) is None
 
 
 def names_and_entries(state: PartitionState, kind: type[E], *owner: str) -> Iterator[tuple[str, E]]:

@@ -28,6 +28,7 @@ from tradetape.processors.risk import instance_key
 from tradetape.processors.state import PartitionState
 from tradetape.processors.trading_state import shelf
 from tradetape.processors.trading_state.records import (
+    MOST_CHARACTERS,
     MOST_COUNTED,
     MOST_FLAGS,
     MOST_ORDERS,
@@ -101,6 +102,12 @@ class _Folding:
     def note(self, unexpected: str) -> None:
         self.unexpected = unexpected[:200]
 
+    def is_too_long(self, name: str) -> bool:
+        """Whether nothing can be kept under ``name``, which is noted."""
+        if len(name) > MOST_CHARACTERS:
+            self.note(f"a name of {len(name)} characters: {name}")
+        return len(name) > MOST_CHARACTERS
+
 
 def observe(raw: RawRecord, event: Mapping[str, Any], state: PartitionState) -> Changes | None:
     """Fold an accepted ``event`` that is no repeat; None where it changed nothing. Never raises."""
@@ -170,9 +177,11 @@ def _position_opened(folding: _Folding) -> None:
     if not name:
         folding.note("a position without id and pair")
         return
+    if folding.is_too_long(name):
+        return
     held = HeldPosition(
         since=folding.now,
-        trading_pair=folding.event["trading_pair"],
+        trading_pair=folding.event["trading_pair"][:MOST_CHARACTERS],
         position_id=payload["position_id"],
         side=payload["side"],
         quantity=payload["quantity"],
@@ -265,9 +274,11 @@ def _after(moment: int, seconds: int) -> int:
 
 def _order_created(folding: _Folding) -> None:
     payload = folding.payload
+    if folding.is_too_long(payload["client_order_id"]):
+        return
     order = OpenOrder(
         since=folding.now,
-        trading_pair=folding.event["trading_pair"],
+        trading_pair=folding.event["trading_pair"][:MOST_CHARACTERS],
         side=payload["side"],
         order_type=payload["order_type"],
         price=payload["price"],
@@ -331,10 +342,12 @@ def _order_completed(folding: _Folding) -> None:
 
 def _news_classified(folding: _Folding) -> None:
     payload, seconds = folding.payload, folding.settings().news_risk_seconds
+    if folding.is_too_long(folding.event["trading_pair"]):
+        return
     flag = NewsRisk(
         since=folding.now,
-        risk_level=payload["risk_level"],
-        reason=payload["reason"],
+        risk_level=payload["risk_level"][:MOST_CHARACTERS],
+        reason=payload["reason"] and payload["reason"][:MOST_CHARACTERS],
         confidence=payload["confidence"],
         until=None if seconds is None else _after(folding.now, seconds),
     )
@@ -343,7 +356,8 @@ def _news_classified(folding: _Folding) -> None:
 
 
 def _universe_updated(folding: _Folding) -> None:
-    symbols = list(dict.fromkeys(folding.payload["symbols"]))
+    named = dict.fromkeys(folding.payload["symbols"])
+    symbols = [symbol for symbol in named if not folding.is_too_long(symbol)]
     if len(symbols) > MOST_SYMBOLS:
         folding.note(f"a universe of {len(symbols)} symbols: the first {MOST_SYMBOLS} are kept")
     _look_at(folding, symbols[:MOST_SYMBOLS])
