@@ -1,21 +1,27 @@
-"""Whether figures keep within their limits: levels with confirmation and hysteresis (S4-06).
+"""Whether figures keep within their limits: marks with confirmation and hysteresis (S4-06).
 
-A level changes only after the figure was past its mark ``confirm_events`` times in a row over ``confirm_seconds`` of
-the broker's clock, and changes back at ``clear_at``: one bad tick neither latches nor flaps.
+A limit has two marks, its warning and itself. A figure passes one when it was past it ``confirm_events`` times in a row
+over ``confirm_seconds`` of the broker's clock, and comes back over it in the same way; a breach ends at ``clear_at``.
+So one bad tick neither latches nor flaps. A rule that is changed is another rule: how the figure stood with the old one
+is over, and the new one judges it from the beginning.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from decimal import Decimal
-from fnmatch import fnmatchcase
 from typing import Any, ClassVar
 
+import msgspec
+
+from tradetape.processors.control import limits, patterns
 from tradetape.processors.control.figures import FIGURES
-from tradetape.processors.control.limits import Limit, LimitSet
+from tradetape.processors.control.limits import Limit
 from tradetape.processors.findings import OPENED, RESOLVED, Finding, finding
-from tradetape.processors.state import PartitionState, Record
+from tradetape.processors.state import SEPARATOR, PartitionState, Record
+from tradetape.processors.trading_state import shelf
+from tradetape.processors.trading_state.shelf import Entry
 from tradetape.schemas.numbers import text
 
 KEPT, WARNED, BREACHED = "", "warning", "breached"
@@ -23,102 +29,166 @@ KEPT, WARNED, BREACHED = "", "warning", "breached"
 _CODES = {WARNED: "limit_warning", BREACHED: "limit_breached"}
 
 
-class Held(Record):
-    """How one limit stands for one figure: its level, and the level it is on its way to."""
+class InForce(Record):
+    """The limits of a partition, as canonical JSON, empty before the first; ``sets`` were set so far.
 
-    KEY: ClassVar[str] = "h"
+    Its length is bounded by what ``limits`` says of rules, names and patterns.
+    """
 
-    level: str = KEPT
-    towards: str = KEPT
+    KEY: ClassVar[str] = "L"
+
+    limits: str = ""
+    sets: int = 0
+
+
+class Mark(msgspec.Struct, array_like=True):
+    """Whether a figure is past a mark, and how many figures in a row say otherwise, ``since`` when."""
+
+    is_passed: bool = False
     seen: int = 0
     since: int = 0
 
+    def take(self, is_past: bool, limit: Limit, timestamp: int) -> bool:
+        """Take in whether the next figure is past it; returns whether anything is new."""
+        if is_past == self.is_passed:
+            was_counting, self.seen, self.since = bool(self.seen), 0, 0
+            return was_counting
+        if not self.seen:
+            self.since = timestamp
+        self.seen += 1
+        if self.seen >= limit.confirm_events and timestamp - self.since >= limit.confirm_seconds * 1_000_000:
+            self.is_passed, self.seen, self.since = is_past, 0, 0
+        return True
 
-_WITHIN = Held()
+
+class Held(Entry):
+    """How one figure stands with one limit, which ``rule`` is the digest of."""
+
+    KEY: ClassVar[str] = "h"
+
+    rule: bytes = b""
+    warning: Mark = msgspec.field(default_factory=Mark)
+    breach: Mark = msgspec.field(default_factory=Mark)
+
+    @property
+    def level(self) -> str:
+        """The mark that it passed, the farther one of two."""
+        if self.breach.is_passed:
+            return BREACHED
+        return WARNED if self.warning.is_passed else KEPT
+
+    def is_idle(self) -> bool:
+        """Within its limits, and no figure says otherwise."""
+        return not (self.level or self.warning.seen or self.breach.seen)
+
+
+class Under(Record):
+    """Which set of limits (``InForce.sets``) the entries of an instance are of; there is none where it has no entry."""
+
+    KEY: ClassVar[str] = "hu"
+
+    sets: int = 0
 
 
 def observe(
-    timestamp: int, figure: Mapping[str, Any], limits: Iterable[Limit], state: PartitionState
+    timestamp: int, figure: Mapping[str, Any], in_force: InForce, state: PartitionState
 ) -> tuple[list[Finding], list[tuple[Limit, Decimal]]]:
-    """Compare a risk ``figure`` (its fields by name) with ``limits``, all of which cover it.
+    """Compare a risk ``figure`` (its fields by name) with the limits that are about it.
 
     ``timestamp`` is the LogAppendTime, microseconds. Returns findings and the limits that were breached just now with
     their values. A figure that is null says nothing.
     """
-    findings: list[Finding] = []
+    owner = (figure["environment"], figure["account"], figure["instance_name"])
+    about = limits.of_instance(in_force.limits, *owner)
+    findings = _let_go(about, owner, in_force, state)
     breached: list[tuple[Limit, Decimal]] = []
-    for limit in limits:
+    has_entries = state.find(Under, *owner) is not None
+    for limit in about:
         value = figure.get(limit.figure)
-        if value is None:
+        if value is None or not _is_about(limit, figure):
             continue
-        number = Decimal(value)
-        subject = _subject(limit, figure)
-        held = state.get(Held, *subject)
-        if _is_quiet(limit, held, number):
-            continue
+        if not has_entries and not limit.is_past(value, limit.first_mark):
+            continue  # the common case, without a look at the state
+        name = state.name(limit.name, *(str(figure[each] or "") for each in FIGURES[limit.figure]))
+        held = state.find(Held, *owner, name) or Held(rule=limits.short_digest(limit))
         before = held.level
-        _move(limit, held, number, timestamp)
-        if held == _WITHIN:
-            state.forget(Held, *subject)
-        else:
-            state.touch(held, *subject)
+        if not _take(held, limit, value, timestamp):
+            continue
+        _keep(held, name, owner, in_force, state)
+        has_entries = True
         if held.level != before:
-            findings += _changed(limit, before, held.level, " ".join(filter(None, subject)), number)
+            number = Decimal(value)
+            findings += _changed(limit, before, held.level, _subject(name, owner), number)
             if held.level == BREACHED:
                 breached.append((limit, number))
     return findings, breached
 
 
-def covering(rules: LimitSet, figure: Mapping[str, Any]) -> list[Limit]:
-    """The limits of ``rules`` that are about the instance of ``figure``."""
-    where = (figure["environment"], figure["account"], figure["instance_name"])
-    return [limit for limit in rules.limit if limit.covers(*where) and _is_about(limit, figure)]
-
-
 def _is_about(limit: Limit, figure: Mapping[str, Any]) -> bool:
-    return (not limit.quote_asset or limit.quote_asset == figure["quote_asset"]) and fnmatchcase(
+    """Whether a limit of the figure's instance is about its pair and quote asset as well."""
+    return (not limit.quote_asset or limit.quote_asset == figure["quote_asset"]) and patterns.matches(
         figure["trading_pair"], limit.trading_pair
     )
 
 
-def _subject(limit: Limit, figure: Mapping[str, Any]) -> tuple[str, ...]:
-    told_apart = (str(figure[name] or "") for name in FIGURES[limit.figure])
-    return (limit.name, figure["environment"], figure["account"], figure["instance_name"], *told_apart)
+def _take(held: Held, limit: Limit, value: Decimal, timestamp: int) -> bool:
+    """Take in the next ``value``; returns whether anything is new."""
+    end = limit.threshold
+    if held.breach.is_passed and limit.clear_at is not None:
+        end = limit.clear_at
+    is_new = held.breach.take(limit.is_past(value, end), limit, timestamp)
+    if limit.warn_at is not None:
+        is_new |= held.warning.take(limit.is_past(value, limit.warn_at), limit, timestamp)
+    return is_new
 
 
-def _is_quiet(limit: Limit, held: Held, value: Decimal) -> bool:
-    """The common case, without a write: within its limits, and was before."""
-    return not held.level and not held.towards and _level(limit, KEPT, value) == KEPT
-
-
-def _level(limit: Limit, now: str, value: Decimal) -> str:
-    """The level that ``value`` speaks for, given the present one."""
-    breach = limit.threshold
-    if now == BREACHED and limit.clear_at is not None:
-        breach = limit.clear_at
-    if limit.is_past(value, breach):
-        return BREACHED
-    if limit.warn_at is not None and limit.is_past(value, limit.warn_at):
-        return WARNED
-    return KEPT
-
-
-def _move(limit: Limit, held: Held, value: Decimal, timestamp: int) -> None:
-    level = _level(limit, held.level, value)
-    if level == held.level:
-        held.towards, held.seen, held.since = KEPT, 0, 0
+def _keep(held: Held, name: str, owner: tuple[str, ...], in_force: InForce, state: PartitionState) -> None:
+    if held.is_idle():
+        _drop(name, owner, state)
         return
-    if level != held.towards or not held.seen:
-        held.towards, held.seen, held.since = level, 0, timestamp
-    held.seen += 1
-    if held.seen >= limit.confirm_events and timestamp - held.since >= limit.confirm_seconds * 1_000_000:
-        held.level, held.towards, held.seen, held.since = level, KEPT, 0, 0
+    shelf.put(state, held, name, *owner)
+    if state.find(Under, *owner) is None:
+        state.touch(Under(in_force.sets), *owner)
 
 
-def _changed(limit: Limit, before: str, after: str, subject: str, value: Decimal) -> list[Finding]:
+def _drop(name: str, owner: tuple[str, ...], state: PartitionState) -> None:
+    shelf.take(state, Held, name, *owner)
+    if shelf.is_empty(state, Held, *owner):
+        state.forget(Under, *owner)
+
+
+def _let_go(
+    about: tuple[Limit, ...], owner: tuple[str, ...], in_force: InForce, state: PartitionState
+) -> list[Finding]:
+    """After limits were set: what stood under a rule that is gone or another one now is over."""
+    under = state.find(Under, *owner)
+    if under is None or under.sets == in_force.sets:
+        return []
+    state.touch(Under(in_force.sets), *owner)
+    rules = {limit.name: limits.short_digest(limit) for limit in about}
+    findings = []
+    for name, held in [*shelf.names_and_entries(state, Held, *owner)]:
+        rule = name.split(SEPARATOR)[0]
+        if rules.get(rule) == held.rule:
+            continue
+        _drop(name, owner, state)
+        if held.level:
+            detail = json.dumps({"limit": rule, "why": "changed" if rule in rules else "gone"}, separators=(",", ":"))
+            findings.append(finding(_CODES[held.level], RESOLVED, _subject(name, owner), detail))
+    return findings
+
+
+def _subject(name: str, owner: tuple[str, ...]) -> str:
+    limit, *told_apart = name.split(SEPARATOR)
+    return " ".join(filter(None, (limit, *owner, *told_apart)))
+
+
+def _changed(limit: Limit, before: str, after: str, subject: str, value: Decimal) -> Iterator[Finding]:
     detail = json.dumps(
         {"limit": limit.name, "figure": limit.figure, "value": text(value), "threshold": text(limit.threshold)},
         separators=(",", ":"),
     )
-    found = [finding(_CODES[before], RESOLVED, subject, detail)] if before else []
-    return found + ([finding(_CODES[after], OPENED, subject, detail)] if after else [])
+    if before:
+        yield finding(_CODES[before], RESOLVED, subject, detail)
+    if after:
+        yield finding(_CODES[after], OPENED, subject, detail)

@@ -23,31 +23,55 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from decimal import Decimal
-from fnmatch import fnmatchcase
 from functools import lru_cache
+from hashlib import blake2b
 from typing import Any, Literal
 
 import msgspec
 
+from tradetape.processors.control import patterns
 from tradetape.processors.control.figures import FIGURES, INSTANCE, POSITION
 from tradetape.schemas import numbers
 from tradetape.schemas.errors import TradetapeError
 
 MOST_LIMITS = 200
 """Rules of one set: each figure is compared with those of its name."""
+MOST_PORTFOLIOS = 200
+"""Of one set: each figure counts in those of its instance."""
+MOST_CHARACTERS = 200
+"""Of a name; a pattern may have ``patterns.MOST_CHARACTERS``. A partition keeps the whole set as one record."""
+MOST = 2**31 - 1
+"""Of events and seconds."""
 
 ALL = "all"
 """The portfolio of everything in one environment; it is always there."""
 
 
 Environment = Literal["live", "paper", "testnet", "backtest"]
+_NUMBERS = ("at_most", "at_least", "below", "above", "warn_at", "clear_at")
 
 
 class LimitsRefused(TradetapeError):
     """The rules cannot be used as they are written."""
 
 
-class Limit(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+class Scope(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+    """Instances of one environment, by patterns of their accounts and names."""
+
+    environment: Environment = "live"
+    account: str = "*"
+    instance: str = "*"
+
+    def covers(self, environment: str, account: str, instance: str) -> bool:
+        """Whether it is about this instance."""
+        return (
+            environment == self.environment
+            and patterns.matches(account, self.account)
+            and patterns.matches(instance, self.instance)
+        )
+
+
+class Limit(Scope, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """One rule. One of ``at_most``, ``at_least``, ``below`` and ``above`` is the limit itself: what the figure may be.
 
     Patterns are those of file names.
@@ -65,21 +89,21 @@ class Limit(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
     confirm_seconds: int = 0
     action: Literal["alert", "kill"] = "alert"
     kill: Literal["instance", "account", "environment"] = "instance"
-    environment: Environment = "live"
-    account: str = "*"
-    instance: str = "*"
     quote_asset: str = ""
     trading_pair: str = "*"
 
     def given(self) -> tuple[Decimal, ...]:
-        """What is written as the limit itself; of a checked rule, one."""
+        """What is written as the limit itself: one mark, unless the rule is wrong."""
         return tuple(mark for mark in (self.at_most, self.at_least, self.below, self.above) if mark is not None)
 
     @property
     def threshold(self) -> Decimal:
-        """The limit itself."""
-        (limit,) = self.given()
-        return limit
+        """The limit itself, of a checked rule."""
+        for mark in (self.at_most, self.at_least, self.below):
+            if mark is not None:
+                return mark
+        assert self.above is not None
+        return self.above
 
     def is_past(self, value: Decimal, mark: Decimal) -> bool:
         """Whether ``value`` lies beyond ``mark``, on the wrong side."""
@@ -89,29 +113,10 @@ class Limit(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
             return value < mark
         return value >= mark if self.below is not None else value <= mark
 
-    def covers(self, environment: str, account: str, instance: str) -> bool:
-        """Whether it is about this instance."""
-        return (
-            environment == self.environment
-            and fnmatchcase(account, self.account)
-            and fnmatchcase(instance, self.instance)
-        )
-
-
-class Portfolio(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Instances that are looked at together."""
-
-    environment: Environment = "live"
-    account: str = "*"
-    instance: str = "*"
-
-    def holds(self, environment: str, account: str, instance: str) -> bool:
-        """Whether the instance belongs to it."""
-        return (
-            environment == self.environment
-            and fnmatchcase(account, self.account)
-            and fnmatchcase(instance, self.instance)
-        )
+    @property
+    def first_mark(self) -> Decimal:
+        """What a figure passes first: the warning where there is one."""
+        return self.threshold if self.warn_at is None else self.warn_at
 
 
 class LimitSet(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -122,7 +127,7 @@ class LimitSet(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
     """
 
     limit: tuple[Limit, ...] = ()
-    portfolio: dict[str, Portfolio] = {}
+    portfolio: dict[str, Scope] = {}
     silent_after_seconds: int = 0
 
     def portfolios(self, environment: str, account: str, instance: str) -> tuple[str, ...]:
@@ -130,29 +135,27 @@ class LimitSet(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
         return (ALL, *(name for name in sorted(self.portfolio) if self._holds(name, environment, account, instance)))
 
     def _holds(self, name: str, *instance: str) -> bool:
-        return self.portfolio[name].holds(*instance)
+        return self.portfolio[name].covers(*instance)
 
 
 def check(document: Mapping[str, Any]) -> LimitSet:
-    """The rules of a parsed TOML or JSON document. Raises LimitsRefused with the place and what to write instead."""
+    """The rules of a parsed TOML document. Raises LimitsRefused with the place and what to write instead."""
     _refuse_floats(document, "")
     try:
         rules = msgspec.convert(document, LimitSet, strict=False)
     except msgspec.ValidationError as error:
         raise LimitsRefused(f"limits: {error}") from None
-    if len(rules.limit) > MOST_LIMITS:
-        raise LimitsRefused(f"limits: {len(rules.limit)} rules, {MOST_LIMITS} are possible", hint="use patterns")
-    if rules.silent_after_seconds < 0:
-        raise LimitsRefused(f"limits: silent_after_seconds is {rules.silent_after_seconds}", hint="0 is no limit")
-    if ALL in rules.portfolio:
-        raise LimitsRefused(f"limits: [portfolio.{ALL}] is there already", hint="it holds everything; use another name")
-    names = [limit.name for limit in rules.limit]
-    for name in names:
-        if not name or names.count(name) > 1:
-            raise LimitsRefused(f"limits: {name!r} names {names.count(name)} rules", hint="give each a name of its own")
-    for limit in rules.limit:
-        _check(limit)
-    return rules
+    return _checked(rules)
+
+
+def read(text: str) -> LimitSet:
+    """The rules in a control record: any JSON that anyone wrote. Raises LimitsRefused where it is no set of rules."""
+    try:
+        # Typed, so that nesting ends where no field is that deep; numbers are read as decimals, digit by digit.
+        rules = msgspec.json.decode(text, type=LimitSet, strict=False)
+    except msgspec.DecodeError as error:
+        raise LimitsRefused(f"limits: {error}") from None
+    return _checked(rules)
 
 
 def text(rules: LimitSet) -> str:
@@ -165,16 +168,56 @@ def digest(rules: LimitSet) -> str:
     return hashlib.sha256(text(rules).encode()).hexdigest()
 
 
-@lru_cache(maxsize=16)
-def parse(canonical: str) -> LimitSet:
-    """The rules in a control record. Raises LimitsRefused where a foreign producer wrote none."""
-    try:
-        return check(msgspec.json.decode(canonical))
-    except (msgspec.DecodeError, AttributeError, TypeError) as error:
-        raise LimitsRefused(f"limits: {error}") from None
+parse = lru_cache(maxsize=16)(read)
+"""As ``read``, of a canonical text."""
 
 
-def _check(limit: Limit) -> None:
+@lru_cache(maxsize=16_384)
+def of_instance(canonical: str, environment: str, account: str, instance: str) -> tuple[Limit, ...]:
+    """The limits of a canonical text that are about an instance: remembered, as every figure asks for them."""
+    return tuple(limit for limit in parse(canonical).limit if limit.covers(environment, account, instance))
+
+
+@lru_cache(maxsize=1_024)
+def short_digest(limit: Limit) -> bytes:
+    """Eight bytes that tell a rule from every other, also from one of its name."""
+    return blake2b(msgspec.json.encode(limit, order="deterministic"), digest_size=8).digest()
+
+
+def _checked(rules: LimitSet) -> LimitSet:
+    """``rules`` with every number as figures have them. Raises LimitsRefused."""
+    for what, count, most in (
+        ("rules", len(rules.limit), MOST_LIMITS),
+        ("portfolios", len(rules.portfolio), MOST_PORTFOLIOS),
+    ):
+        if count > most:
+            raise LimitsRefused(f"limits: {count} {what}, {most} are possible", hint="use patterns")
+    if not 0 <= rules.silent_after_seconds <= MOST:
+        raise LimitsRefused(f"limits: silent_after_seconds is {rules.silent_after_seconds}", hint="0 is no limit")
+    if ALL in rules.portfolio:
+        raise LimitsRefused(f"limits: [portfolio.{ALL}] is there already", hint="it holds everything; use another name")
+    for name, scope in rules.portfolio.items():
+        _check_texts(f"[portfolio.{name[:MOST_CHARACTERS]}]", name, scope.account, scope.instance)
+    names = [limit.name for limit in rules.limit]
+    for limit in rules.limit:
+        name, others = limit.name, (limit.account, limit.instance, limit.trading_pair, limit.quote_asset)
+        _check_texts(f"limit {name[:MOST_CHARACTERS]!r}", name, *others)
+        if not name or names.count(name) > 1:
+            raise LimitsRefused(f"limits: {name!r} names {names.count(name)} rules", hint="give each a name of its own")
+    return msgspec.structs.replace(rules, limit=tuple(_check(limit) for limit in rules.limit))
+
+
+def _check_texts(what: str, name: str, *others: str) -> None:
+    for text, most in ((name, MOST_CHARACTERS), *((other, patterns.MOST_CHARACTERS) for other in others)):
+        if len(text) > most:
+            raise LimitsRefused(f"{what}: a text of {len(text)} characters, {most} are possible", hint="shorten it")
+    if not name.isprintable():
+        raise LimitsRefused(f"{what}: not every character of its name can be printed", hint="use other ones")
+
+
+def _check(limit: Limit) -> Limit:
+    """``limit`` with its numbers as figures have them."""
+
     def refuse(what: str, hint: str) -> LimitsRefused:
         return LimitsRefused(f"limit {limit.name!r}: {what}", hint=hint)
 
@@ -182,28 +225,32 @@ def _check(limit: Limit) -> None:
         raise refuse(f"{limit.figure!r} is no figure", f"one of {', '.join(sorted(FIGURES))}")
     if len(limit.given()) != 1:
         raise refuse("it needs at_most, at_least, below or above, one of them", 'for example above = "-5"')
-    for name in ("at_most", "at_least", "below", "above", "warn_at", "clear_at"):
-        _check_number(getattr(limit, name), name, refuse)
+    numbers_of = {name: getattr(limit, name) for name in _NUMBERS}
+    limit = msgspec.structs.replace(limit, **{n: _fitted(v, n, refuse) for n, v in numbers_of.items()})
     if limit.warn_at is not None and limit.is_past(limit.warn_at, limit.threshold):
         raise refuse(f"warn_at {limit.warn_at} lies beyond {limit.threshold}", "a warning comes before the breach")
     if limit.clear_at is not None and limit.is_past(limit.clear_at, limit.threshold):
         raise refuse(f"clear_at {limit.clear_at} lies beyond {limit.threshold}", "a breach ends on the safe side")
-    if limit.confirm_events < 1 or limit.confirm_seconds < 0:
+    if not (1 <= limit.confirm_events <= MOST and 0 <= limit.confirm_seconds <= MOST):
         raise refuse("it cannot be confirmed", "confirm_events is at least 1, confirm_seconds at least 0")
     told_apart = FIGURES[limit.figure]
     if limit.trading_pair != "*" and told_apart != POSITION:
         raise refuse(f"{limit.figure} is not kept by trading_pair", "leave trading_pair out")
     if limit.quote_asset and told_apart == INSTANCE:
         raise refuse(f"{limit.figure} is not kept by quote_asset", "leave quote_asset out")
+    return limit
 
 
-def _check_number(number: Decimal | None, name: str, refuse: Callable[[str, str], LimitsRefused]) -> None:
+def _fitted(number: Decimal | None, name: str, refuse: Callable[[str, str], LimitsRefused]) -> Decimal | None:
     if number is None:
-        return
+        return None
     try:
-        numbers.fit(number)
+        fitted, is_rounded = numbers.fit(number)
     except numbers.NumberError as error:
         raise refuse(f"{name}: {error}", "write a number that a figure can reach") from None
+    if is_rounded:
+        raise refuse(f"{name} has more than {numbers.SCALE} decimals", "figures have no more")
+    return fitted
 
 
 def _refuse_floats(value: object, path: str) -> None:

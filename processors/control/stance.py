@@ -13,13 +13,13 @@ from tradetape.processors.state import PartitionState
 
 
 class Stance(NamedTuple):
-    """``grows``: the event sends an order that is not known to reduce a position.
+    """``grows``: the event sends an order that is not known to reduce a position, looked at by itself.
 
-    ``is_flat``: no position is held and no order is open.
+    ``is_flat``: no position is held and no order is open. Who is under no kill is asked neither.
     """
 
-    grows: bool
-    is_flat: bool
+    grows: bool = False
+    is_flat: bool = False
 
 
 def of(event: Mapping[str, Any], state: PartitionState) -> Stance:

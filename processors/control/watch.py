@@ -5,24 +5,21 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import Any, ClassVar
+from typing import Any
 
-from tradetape.processors.control import holding, kill, limits, stance
+from tradetape.processors.control import holding, kill, limits, patterns, stance
+from tradetape.processors.control.holding import InForce
 from tradetape.processors.control.limits import Limit, LimitSet, LimitsRefused
 from tradetape.processors.findings import OPENED, RESOLVED, Finding, finding
-from tradetape.processors.state import PartitionState, Record
+from tradetape.processors.state import PartitionState
 from tradetape.schemas import identity
 from tradetape.schemas.numbers import text
 
 _SILENCE = {"instance_silent": OPENED, "instance_returned": RESOLVED}
 
 
-class InForce(Record):
-    """The limits of a partition, as canonical JSON; empty before the first."""
-
-    KEY: ClassVar[str] = "L"
-
-    limits: str = ""
+MOST_REASON = 500
+"""Characters of a reason that quotes what anyone may have written."""
 
 
 def rules(state: PartitionState) -> LimitSet:
@@ -33,18 +30,21 @@ def rules(state: PartitionState) -> LimitSet:
 
 def take(timestamp: int, event: Mapping[str, Any], state: PartitionState) -> list[Finding]:
     """Fold a control record. ``timestamp`` is its LogAppendTime, microseconds."""
-    kind, payload = event["event_type"], event["payload"]
+    kind = event["event_type"]
     if kind in _SILENCE:
         return [_silence(event)]
     if kind == "limits_set":
-        try:
-            limits.parse(payload["limits"])
-        except LimitsRefused as error:
-            reason = json.dumps({"reason": error.message}, separators=(",", ":"))
-            return [finding("limits_refused", OPENED, event["event_id"], reason)]
-        state.touch(InForce(payload["limits"]))
-    else:
-        kill.take(timestamp, event, state)
+        return _set(event, state)
+    return kill.take(timestamp, event, state)
+
+
+def _set(event: Mapping[str, Any], state: PartitionState) -> list[Finding]:
+    try:
+        wanted = limits.read(event["payload"]["limits"])
+    except LimitsRefused as error:
+        reason = json.dumps({"reason": error.message[:MOST_REASON]}, separators=(",", ":"))
+        return [finding("limits_refused", OPENED, event["event_id"], reason)]
+    state.touch(InForce(limits.text(wanted), state.get(InForce).sets + 1))
     return []
 
 
@@ -61,25 +61,27 @@ def observe(
 ) -> list[Finding]:
     """What ``event`` and the risk ``figure`` after it (None where it changed none) show. ``state`` includes both."""
     kills = kill.active(event, state)
-    findings = kill.observe(kills, timestamp, event, stance.of(event, state), state) if kills else []
-    if figure is None:
+    findings = kill.observe(kills, timestamp, event, stance.of(event, state) if kills else stance.Stance(), state)
+    in_force = state.find(InForce)
+    if figure is None or in_force is None:
         return findings
-    in_force = rules(state)
-    if in_force.limit:
-        found, breached = holding.observe(timestamp, figure, holding.covering(in_force, figure), state)
-        findings += found
-        findings += [kill_order(limit, value, figure) for limit, value in breached if limit.action == "kill"]
+    found, breached = holding.observe(timestamp, figure, in_force, state)
+    findings += found
+    for limit, value in breached:
+        if limit.action == "kill":
+            ordered = kill_order(limit, value, figure)
+            kill.order(ordered.subject, event, state)
+            findings.append(ordered)
     return findings
 
 
 def kill_order(limit: Limit, value: Decimal, figure: Mapping[str, Any]) -> Finding:
     """The alert that the bridge turns into ``kill_ordered`` records: one in every partition."""
-    account = figure["account"] if limit.kill in ("instance", "account") else "*"
     order = {
         "kill_id": identity.derive(figure["event_id"], "kill", limit.name),
         "environment": figure["environment"],
-        "account": kill.literal(account) if account != "*" else "*",
-        "instance": kill.literal(figure["instance_name"]) if limit.kill == "instance" else "*",
+        "account": "*" if limit.kill == "environment" else patterns.literal(figure["account"]),
+        "instance": patterns.literal(figure["instance_name"]) if limit.kill == "instance" else "*",
         "rule": limit.name,
         "figure": limit.figure,
         "value": text(value),

@@ -1,5 +1,6 @@
 -- Every kill: who has to stop and why, who took notice, what was sent all the same, when it was reset and by whom.
--- A bot's own activation is a kill too, but for those that name one: they are read back from where the bridge told it.
+-- A bot's own activation is a kill too, but for those that name one that was ordered: they are read back from where the
+-- bridge told it.
 WITH told AS
 (
     SELECT JSONExtractString(finding.detail, 'kill_id') AS kill_id, finding.code AS code, finding.status AS status,
@@ -46,7 +47,12 @@ ordered AS
            any(if(event_type = 'kill_ordered', JSONExtractString(payload, 'instance'), instance_name)) AS instance
     FROM tradetape.events
     WHERE event_type = 'kill_ordered'
-       OR event_type = 'kill_switch_activated' AND NOT JSONHas(payload, 'kill_id')
+       OR event_type = 'kill_switch_activated' AND JSONExtractString(payload, 'kill_id') NOT IN
+          (
+              SELECT JSONExtractString(payload, 'kill_id')
+              FROM tradetape.events
+              WHERE event_type = 'kill_ordered' AND JSONExtractString(payload, 'kill_id') != ''
+          )
     GROUP BY kill_id
 )
 SELECT kill_id, ordered_ts_utc, trigger, why, value, threshold, environment, account, instance,

@@ -7,6 +7,8 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from tests.folding import Partition as Folded
+from tests.folding import encode, open_findings
 from tests.processors.events import START, created, event
 
 from tradetape.processors.control import kill, watch
@@ -14,6 +16,7 @@ from tradetape.processors.control.kill import Kills, Obedience
 from tradetape.processors.control.limits import Limit
 from tradetape.processors.control.stance import Stance
 from tradetape.processors.state import PartitionState
+from tradetape.producers.bridge import orders
 
 SECOND = 1_000_000
 GROWS, HOLDS, FLAT = Stance(True, False), Stance(False, False), Stance(False, True)
@@ -27,14 +30,18 @@ class Partition:
 
     def see(self, seconds: int, seen: dict[str, Any], stance: Stance = HOLDS) -> list[tuple[str, str]]:
         seen = seen | {"ts_utc": START + seconds * SECOND}
-        kill.take(seen["ts_utc"], seen, self.state)
-        found = kill.observe(kill.active(seen, self.state), seen["ts_utc"], seen, stance, self.state)
+        found = kill.take(seen["ts_utc"], seen, self.state)
+        found += kill.observe(kill.active(seen, self.state), seen["ts_utc"], seen, stance, self.state)
         self.details = [json.loads(one.detail) for one in found]
         return [(one.code, one.status) for one in found]
 
     def order(self, seconds: int, kill_id: str = "k1", **scope: Any) -> None:
         payload = {"kill_id": kill_id, "trigger": "operator", **scope}
         assert self.see(seconds, event("kill_ordered", payload, instance_name="")) == []
+
+
+def reset(kill_id: str = "k1") -> dict[str, Any]:
+    return event("kill_reset", {"kill_id": kill_id, "operator": "ann", "reason": "checked"}, instance_name="")
 
 
 def acknowledged(kill_id: str = "k1", **fields: Any) -> dict[str, Any]:
@@ -110,8 +117,9 @@ def test_time_to_flat_is_noted_once() -> None:
         ({"account": "other"}, False),
         ({"instance": "bot2"}, False),
         ({"instance": "bot[1]"}, True),
+        ({"instance": "bot1"}, True),
     ],
-    ids=["all", "another environment", "patterns", "another account", "another instance", "literal"],
+    ids=["all", "another environment", "patterns", "another account", "another instance", "a pattern", "its name"],
 )
 def test_a_kill_covers_its_scope(scope: dict[str, str], covered: bool) -> None:
     partition = Partition()
@@ -122,9 +130,11 @@ def test_a_kill_covers_its_scope(scope: dict[str, str], covered: bool) -> None:
 @pytest.mark.req("S4-06")
 def test_a_bots_own_kill_holds_for_that_bot_and_needs_no_acknowledgement() -> None:
     partition = Partition()
-    partition.see(0, event("kill_switch_activated", {"trigger": "daily_loss"}, instance_name="bot*"))
-    assert partition.see(60, created("a", instance_name="bot*"), GROWS) == [("order_after_kill", "opened")]
-    assert partition.see(60, created("a", instance_name="bot1"), GROWS) == []
+    mine = {"instance_name": "bot*", "account": "desk[1]"}
+    partition.see(0, event("kill_switch_activated", {"trigger": "daily_loss"}, **mine))
+    assert partition.see(60, created("a", **mine), GROWS) == [("order_after_kill", "opened")]
+    assert partition.see(60, created("a", **mine | {"instance_name": "bot1"}), GROWS) == []
+    assert partition.see(60, created("a", **mine | {"account": "desk1"}), GROWS) == []
 
 
 @pytest.mark.req("S4-06", "P-06")
@@ -135,14 +145,135 @@ def test_the_same_order_twice_is_one_kill() -> None:
     assert len(partition.state.get(Kills).active) == 1
 
 
+@pytest.mark.req("S4-06", "P-06")
+def test_what_was_reset_does_not_begin_again_also_not_where_the_reset_came_first() -> None:
+    partition = Partition()
+    partition.order(0, "k1")
+    for kill_id in ("k1", "k2", "k2"):
+        partition.see(1, reset(kill_id))
+    partition.order(2, "k1")
+    partition.order(3, "k2")
+    assert partition.state.get(Kills).active == []
+    assert partition.see(4, created("a"), GROWS) == []
+    for number in range(kill.MOST_OVER + 1):
+        partition.see(5, reset(f"k{number}"))
+    assert len(partition.state.get(Kills).over) == kill.MOST_OVER
+
+
+@pytest.mark.req("S4-06")
+def test_an_acknowledgement_may_come_before_its_kill() -> None:
+    partition = Partition()
+    assert partition.see(0, acknowledged()) == []
+    partition.order(1)
+    assert partition.see(99, heartbeat()) == []
+    for number in range(2 * kill.MOST_EARLY):
+        partition.see(100, acknowledged(f"early-{number}"))
+    partition.see(100, acknowledged("x" * 10_000))
+    notices = partition.state.get(Obedience, "live", "", "bot1").notices
+    assert list(notices) == ["k1", *(f"early-{number}" for number in range(kill.MOST_EARLY, 2 * kill.MOST_EARLY))]
+
+
+@pytest.mark.req("S4-06")
+def test_who_never_acknowledged_a_kill_is_done_with_it_when_it_is_reset() -> None:
+    partition = Partition()
+    partition.order(0)
+    assert partition.see(40, heartbeat()) == [("kill_not_acknowledged", "opened")]
+    assert partition.see(50, reset()) == []
+    assert partition.see(51, event("instance_silent", {"last_event_ts_utc": START, "allowed_seconds": 9})) == []
+    assert partition.see(52, heartbeat()) == [("kill_not_acknowledged", "resolved")]
+    assert partition.see(53, acknowledged()) == []
+    assert partition.state.find(Obedience, "live", "", "bot1") is None
+
+
+@pytest.mark.req("S4-06")
+def test_a_kill_that_a_limit_ordered_is_open_until_it_is_reset() -> None:
+    few = {"limit": [{"name": "few", "figure": "open_orders", "at_most": "1", "action": "kill"}]}
+    partition = Folded()
+    seen = [event("limits_set", {"limits": few, "digest": "d", "set_by": "ann"}, instance_name="")]
+    outputs = partition.take(map(encode, [*seen, created("a"), created("b"), heartbeat()]))
+    (alert,) = (alert for output in outputs for alert in output.alerts if alert["code"] == "kill_switch")
+    (copy,) = orders.of_alert(alert, 1)
+    outputs += partition.take(map(encode, [copy, heartbeat()]))
+    assert open_findings(outputs)["kill_switch"] == 1
+    outputs += partition.take(map(encode, [reset(alert["subject"]), heartbeat()]))
+    assert "kill_switch" not in open_findings(outputs)
+
+
+@pytest.mark.req("S4-06")
+def test_bots_own_kills_never_push_out_an_operators() -> None:
+    partition = Partition()
+    for number in range(kill.MOST_KILLS - 1):
+        partition.order(number, f"k{number}", instance="elsewhere" if number else "bot1")
+
+    def own(name: str) -> list[tuple[str, str]]:
+        return partition.see(99, event("kill_switch_activated", {"trigger": "daily_loss"}, instance_name=name))
+
+    assert own("first") == []
+    assert [own(f"bot-{number}") for number in range(9)] == [[("kill_unwatched", "noted")]] * 9
+    last = event("kill_ordered", {"kill_id": "k63", "trigger": "operator", "instance": "elsewhere"}, instance_name="")
+    assert partition.see(99, last) == [("kill_unwatched", "noted")]
+    assert own("late") == [("kill_unwatched", "noted")]
+    assert [one.kill_id for one in partition.state.get(Kills).active] == [f"k{n}" for n in range(kill.MOST_KILLS)]
+    assert partition.see(100, created("a"), GROWS)[0] == ("order_after_kill", "opened")
+    another = event("kill_ordered", {"kill_id": "k64", "trigger": "operator"}, instance_name="")
+    assert partition.see(101, another) == [("kill_unwatched", "noted")]
+    assert partition.details[0]["kill_id"] == "k0"
+
+
+@pytest.mark.req("S4-06", "P-08")
+@pytest.mark.parametrize(
+    ("kill_id", "scope"),
+    [
+        ("", {}),
+        ("k" * 201, {}),
+        ("k1", {"instance": "*a" * 301}),
+        ("k1", {"account": "a" * 601}),
+        ("k1", {"environment": "prod"}),
+    ],
+    ids=["no id", "a long id", "a long instance", "a long account", "an unknown environment"],
+)
+def test_a_kill_that_cannot_be_kept_is_told(kill_id: str, scope: dict[str, str]) -> None:
+    partition = Partition()
+    payload = {"kill_id": kill_id, "trigger": "operator", **scope}
+    found = partition.see(0, event("kill_ordered", payload, instance_name=""))
+    assert found == [("kill_refused", "opened")]
+    assert partition.state.get(Kills).active == []
+
+
 @pytest.mark.req("S4-06")
 @pytest.mark.parametrize(
-    ("who", "account", "instance"),
-    [("instance", "main", "bot[*]1"), ("account", "main", "*"), ("environment", "*", "*")],
+    ("extra", "is_echo"),
+    [
+        ('{"kill_id":"k1"}', True),
+        ('{"kill_id":"run-7"}', False),
+        ('{"meta":{"kill_id":"k1"}}', False),
+        ('{"kill_id":["k1"]}', False),
+        ('["kill_id"]', False),
+        ('"kill_id"', False),
+        ("{", False),
+    ],
+    ids=["an ordered kill", "an id of its own", "deeper", "a list", "no object", "a text", "no JSON"],
 )
-def test_a_limit_kills_whom_it_says(who: Any, account: str, instance: str) -> None:
+def test_a_bots_kill_is_an_echo_only_where_it_names_one_that_was_ordered(extra: str, is_echo: bool) -> None:
+    partition = Partition()
+    partition.order(0, "k1", instance="elsewhere")
+    partition.see(1, event("kill_switch_activated", {"trigger": "daily_loss"}) | {"extra": extra})
+    assert (partition.see(2, created("a"), GROWS) == []) is is_echo
+
+
+@pytest.mark.req("S4-06")
+@pytest.mark.parametrize(
+    ("who", "of", "account", "instance"),
+    [
+        ("instance", "main", "main", "bot[*]1"),
+        ("account", "main", "main", "*"),
+        ("account", "*", "[*]", "*"),
+        ("environment", "main", "*", "*"),
+    ],
+)
+def test_a_limit_kills_whom_it_says(who: Any, of: str, account: str, instance: str) -> None:
     limit = Limit("loss", "daily_pnl_pct", at_least=Decimal(-5), action="kill", kill=who)
-    figure = {"event_id": "e1", "environment": "live", "account": "main", "instance_name": "bot*1"}
+    figure = {"event_id": "e1", "environment": "live", "account": of, "instance_name": "bot*1"}
     order = json.loads(watch.kill_order(limit, Decimal("-5.2"), figure).detail)
     assert (order["account"], order["instance"]) == (account, instance)
     assert (order["value"], order["threshold"], order["rule"]) == ("-5.2", "-5", "loss")
