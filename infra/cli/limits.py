@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import time
 import tomllib
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -17,6 +19,10 @@ if TYPE_CHECKING:
     from tradetape.producers.events import Event
 
 _EVERYWHERE = "all"
+
+STORED_SECONDS = 10.0
+"""How long a kill may take from its order into the store."""
+LOOK_SECONDS = 0.5
 
 
 def _said(_: click.Context, option: click.Parameter, value: str) -> str:
@@ -113,14 +119,41 @@ def order_kill(  # noqa: PLR0917 (click passes them by name)
 def reset_kill(kill_id: str, by: str, reason: str, home: Path) -> None:
     """End the kill KILL_ID; `tradetape query kills` lists them."""
     from tradetape.producers.bridge import orders
-    from tradetape.schemas import identity
 
-    if identity.canonical(kill_id) != kill_id:
-        raise TradetapeError(f"{kill_id!r} is no kill's id", hint="`tradetape query kills` lists them")
+    _look_up(kill_id, home)
     _broadcast(
         home, lambda partitions: orders.reset(kill_id, _now(), operator=by, reason=reason, partitions=partitions)
     )
     click.echo(f"kill {kill_id} is reset")
+
+
+def _look_up(kill_id: str, home: Path) -> None:
+    """Raises TradetapeError where the store has no such kill; a store that cannot be asked holds up no reset."""
+    from tradetape.infra import settings
+
+    url = settings.load(home, require=("bootstrap_servers", "registry_url")).clickhouse_url
+    try:
+        is_known = _is_stored(kill_id, url)
+    except TradetapeError as error:
+        click.echo(f"tradetape: whether there is a kill {kill_id!r} cannot be looked up: {error}", err=True)
+        return
+    if not is_known:
+        raise TradetapeError(f"no kill {kill_id!r} is on record", hint="`tradetape query kills` lists them")
+
+
+def _is_stored(kill_id: str, url: str) -> bool:
+    """Whether `tradetape query kills` has it; one that was just ordered is waited for."""
+    from tradetape.sinks import queries
+    from tradetape.sinks.store import Store
+
+    store, until = Store(url), time.monotonic() + STORED_SECONDS
+    while True:
+        rows = b"".join(queries.run(store, "kills")).splitlines()
+        if kill_id in {json.loads(row)["kill_id"] for row in rows}:
+            return True
+        if time.monotonic() > until:
+            return False
+        time.sleep(LOOK_SECONDS)
 
 
 def _now() -> datetime:

@@ -6,7 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from tradetape.infra import settings
+from tradetape.infra.cli import limits
 from tradetape.infra.cli.main import run
+from tradetape.sinks import queries
+from tradetape.sinks.store import StoreUnavailable
 
 pytestmark = pytest.mark.req("S4-06")
 
@@ -90,6 +94,57 @@ def test_an_order_without_who_and_why_is_none(
     assert told in capsys.readouterr().err
 
 
-def test_a_cut_off_id_resets_nothing(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["kill", "reset", "0b0f3a52", "--by", "ann", "--reason", "checked", "--home", str(home)]) == 1
-    assert capsys.readouterr().err == "tradetape: '0b0f3a52' is no kill's id; `tradetape query kills` lists them\n"
+@pytest.fixture
+def reset(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Ids of the kills that were reset, on a stack whose store knows one kill."""
+    sent: list[str] = []
+    for name in settings.ADDRESSES.values():
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    monkeypatch.setattr(limits, "STORED_SECONDS", 0)
+    monkeypatch.setattr(limits, "LOOK_SECONDS", 0)
+    monkeypatch.setattr(queries, "run", lambda *_: [b'{"kill_id":"run-7:ki', b'll"}\n{"kill_id":"other"}\n'])
+    monkeypatch.setattr(limits, "_broadcast", lambda _, copies: sent.append(copies(1)[0]["payload"]["kill_id"]))
+    return sent
+
+
+RESET = ["kill", "reset", "run-7:kill", "--by", "ann", "--reason", "checked"]
+
+
+def test_a_kill_is_reset_by_whatever_id_it_has(
+    reset: list[str], home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run([*RESET, "--home", str(home)]) == 0
+    assert reset == ["run-7:kill"]
+    assert capsys.readouterr().out == "kill run-7:kill is reset\n"
+
+
+def test_a_kill_that_is_not_on_record_is_not_reset(
+    reset: list[str], home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = [*RESET, "--home", str(home)]
+    command[2] = "run-7"
+    assert run(command) == 1
+    assert reset == []
+    assert capsys.readouterr().err == "tradetape: no kill 'run-7' is on record; `tradetape query kills` lists them\n"
+
+
+def test_a_store_that_is_away_holds_up_no_reset(
+    reset: list[str], home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: object) -> list[bytes]:
+        raise StoreUnavailable("ClickHouse does not answer")
+
+    monkeypatch.setattr(queries, "run", away)
+    assert run([*RESET, "--home", str(home)]) == 0
+    assert reset == ["run-7:kill"]
+    assert "cannot be looked up: ClickHouse does not answer" in capsys.readouterr().err
+
+
+def test_a_kill_that_was_just_ordered_is_waited_for(
+    reset: list[str], home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = iter([b"", b"", b'{"kill_id":"run-7:kill"}'])
+    monkeypatch.setattr(limits, "STORED_SECONDS", 60)
+    monkeypatch.setattr(queries, "run", lambda *_: [next(answers)])
+    assert run([*RESET, "--home", str(home)]) == 0
+    assert reset == ["run-7:kill"]
