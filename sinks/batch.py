@@ -55,11 +55,15 @@ STREAMS: Mapping[str, Stream] = {
 
 
 class Record(NamedTuple):
-    """One Kafka record: ``value`` with the registry's framing, ``timestamp`` its time in UTC microseconds."""
+    """One Kafka record: ``value`` with the registry's framing, ``timestamp`` its time in UTC microseconds.
+
+    ``offset`` is its place in its topic partition, -1 where it was not read from there.
+    """
 
     identity: Identity
     value: bytes
     timestamp: int
+    offset: int = -1
 
     @property
     def body(self) -> bytes:

@@ -1,27 +1,30 @@
 """Once, batch by batch: what happens to the records of one topic partition between Kafka and ClickHouse (P-03, G2).
 
-The order is the guarantee (design, How once is reached). One more step comes between 1 and 2 when the durable intent
-is built: it has the batch's range, its rows and its hash.
+The order is the guarantee (design, How once is reached).
 
-  1. drop repeats, check that nothing is missing, drop what a run before this one landed
-  2. insert, table by table, each insert under a token made of its rows
-  3. commit Kafka offsets (the caller: ``Writer``)
+  1. the intent: the batch's range, rows and hash, in Kafka (the caller: ``Writer``)
+  2. drop repeats, check that nothing is missing, drop what a run before this one landed
+  3. insert, table by table, each insert under a token made of its rows
+  4. mark: a row in the ingest ledger
+  5. commit Kafka offsets (the caller)
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import NamedTuple
 
 from tradetape.schemas.catalogue import Schema
 from tradetape.schemas.codec import Decoder, Undecodable, schema_id_of
 from tradetape.schemas.crashpoints import reach
 from tradetape.schemas.registry import UnknownSchemaId
 from tradetape.sinks.batch import Record, Stream, token
+from tradetape.sinks.intents import Intent
 from tradetape.sinks.ledger import BadKey, Position, check_start, sift
 from tradetape.sinks.slow_path import land_pieces, quarantine
-from tradetape.sinks.store import BatchRefused, Store
-from tradetape.sinks.tables import TABLES, Table
+from tradetape.sinks.store import BatchRefused, Store, StoreUnavailable
+from tradetape.sinks.tables import INGEST_LEDGER, RISK, RISK_LATEST, TABLES, Table
 
 
 @dataclass(slots=True)
@@ -40,27 +43,56 @@ class Reached:
 class Landed:
     """Outcome of a batch: rows inserted, repeats dropped, rows that were there already, rows put in quarantine."""
 
-    rows: int
+    landed: int
     repeats: int
     present: int
     unstorable: int
 
 
-class Landing:
-    """Lands batches in ``store``; ``schema_by_id`` looks up writers' schemas.
+class Entry(NamedTuple):
+    """A line of the ingest ledger: the batch that was meant, and what became of it."""
 
-    Raises, from ``land``: Hole and BadKey (the topic is not what it must be), StoreUnavailable and what
+    topic: str
+    partition: int
+    intent: Intent
+    landed: Landed
+
+
+def _nothing() -> None:
+    """Of a batch that nobody else may land."""
+
+
+class Landing:
+    """Lands batches in ``store``; ``schema_by_id`` looks up writers' schemas, ``sink`` is its name in the ledger.
+
+    Raises, from ``land`` and ``insert``: Hole and BadKey (the topic is not what it must be), StoreUnavailable and what
     ``schema_by_id`` raises (try the same batch again), Unquarantinable.
     """
 
-    def __init__(self, store: Store, schema_by_id: Callable[[int], Schema]) -> None:
+    def __init__(self, store: Store, schema_by_id: Callable[[int], Schema], sink: str = "") -> None:
         self._store = store
         self._schema_by_id = schema_by_id
+        self._sink = sink
         self._schemas: dict[int, Schema] = {}
 
-    def land(self, stream: Stream, partition: int, reached: Reached, records: Sequence[Record]) -> Landed:
-        """Land ``records``, in their order, and move ``reached`` behind them; the same call again is safe."""
-        # 1. repeats, holes, what is there already
+    def land(
+        self,
+        stream: Stream,
+        partition: int,
+        reached: Reached,
+        records: Sequence[Record],
+        *,
+        pending: bool = False,
+        hold: Callable[[], None] = _nothing,
+    ) -> Landed:
+        """Land ``records``, in their order, and move ``reached`` behind them; the same call again is safe.
+
+        ``pending``: another sink meant to land them and may have landed a part. ``hold`` is called before each insert
+        and raises where the batch is no longer ours.
+        """
+        if pending:
+            self._await_former_owner(stream.topic, partition)
+        # 2. repeats, holes, what is there already
         marks = reached.marks
         if marks is None:
             marks = reached.marks = self._store.high_water(stream.sources)
@@ -71,10 +103,39 @@ class Landing:
         sifted = sift(reached.last, (record.identity for record in records), contiguous=stream.contiguous)
         fresh = [records[index] for index in sifted.fresh]
         new = self._without_stored(stream, marks, fresh)
-        # 2. insert
-        unstorable = self._insert(stream, partition, new)
+        # 3. insert
+        unstorable = self.insert(stream, partition, new, hold)
+        if pending and stream.table is RISK:
+            self._catch_up(records)
         reached.last = dict(sifted.last)
         return Landed(len(new) - unstorable, sifted.repeats, len(fresh) - len(new), unstorable)
+
+    def mark(self, entries: Sequence[Entry]) -> None:
+        """Write ``entries`` into the ingest ledger; the same batch again replaces its line. Raises StoreUnavailable."""
+        rows = [
+            {
+                "topic": topic,
+                "partition": partition,
+                "first_offset": intent.first,
+                "end_offset": intent.end,
+                "records": intent.rows,
+                **asdict(landed),
+                "sha256": intent.sha256,
+                "sink": self._sink,
+            }
+            for topic, partition, intent, landed in entries
+        ]
+        self._store.insert_json(INGEST_LEDGER, rows)
+
+    def _await_former_owner(self, topic: str, partition: int) -> None:
+        """A part of an insert that still runs would pass for all of it. Raises StoreUnavailable: try again."""
+        if self._store.is_inserting(_comment(topic, partition)):
+            raise StoreUnavailable(f"an insert of {topic} {partition} by its former owner is still running")
+
+    def _catch_up(self, records: Sequence[Record]) -> None:
+        """Bring the latest figures up to the history: ClickHouse may have died between the two."""
+        offsets = [record.identity.raw_offset for record in records]
+        self._store.copy(RISK, RISK_LATEST, records[0].identity.raw_partition, min(offsets), max(offsets))
 
     def _without_stored(self, stream: Stream, marks: dict[int, Position], fresh: list[Record]) -> list[Record]:
         ranges: dict[int, list[int]] = {}
@@ -91,7 +152,10 @@ class Landing:
         }
         return [r for r in fresh if r.identity.position not in there.get(r.identity.raw_partition, ())]
 
-    def _insert(self, stream: Stream, partition: int, records: Sequence[Record]) -> int:
+    def insert(
+        self, stream: Stream, partition: int, records: Sequence[Record], hold: Callable[[], None] = _nothing
+    ) -> int:
+        """Insert ``records`` of ``stream``, none of which is stored; returns how many went to quarantine instead."""
         groups: dict[tuple[str, int], list[Record]] = {}
         unreadable: list[tuple[Record, str]] = []
         for record in records:
@@ -113,23 +177,40 @@ class Landing:
         for number, group in enumerate(order):
             reach("sink.between_inserts" if number else "sink.before_insert")
             schema = self._schemas[group[1]]
-            unstorable += self._insert_group(stream.topic, partition, TABLES[group[0]], schema, groups[group])
+            unstorable += self._insert_group(stream, partition, TABLES[group[0]], schema, groups[group], hold=hold)
         if unreadable:
             quarantine(self._store, stream.topic, unreadable, None)
         reach("sink.after_insert")
         return unstorable
 
-    def _insert_group(self, topic: str, partition: int, table: Table, schema: Schema, records: Sequence[Record]) -> int:
-        def name(piece: Sequence[Record]) -> str:
-            return token(table, topic, partition, piece)
+    def _insert_group(
+        self,
+        stream: Stream,
+        partition: int,
+        table: Table,
+        schema: Schema,
+        records: Sequence[Record],
+        *,
+        hold: Callable[[], None],
+    ) -> int:
+        def put(piece: Sequence[Record]) -> None:
+            hold()
+            name = token(table, stream.topic, partition, piece)
+            bodies = [record.body for record in piece]
+            self._store.insert(table, schema, bodies, name, _comment(stream.topic, partition))
 
         try:
-            self._store.insert(table, schema, [record.body for record in records], name(records))
+            put(records)
             return 0
         except BatchRefused:
-            refused = land_pieces(self._store, table, schema, records, name)
-            quarantine(self._store, topic, refused, Decoder(schema))
+            refused = land_pieces(schema, records, put)
+            quarantine(self._store, stream.topic, refused, Decoder(schema))
             return len(refused)
+
+
+def _comment(topic: str, partition: int) -> str:
+    """How ClickHouse's list of running statements names an insert of the topic partition."""
+    return f"tradetape sink {topic} {partition}"
 
 
 def _check_partition(partition: int, records: Sequence[Record]) -> None:

@@ -43,6 +43,11 @@ class Hole(Exception):
         self.expected = expected
         self.found = found
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Hole) and self.args == other.args
+
+    __hash__ = Exception.__hash__
+
 
 def parse_key(key: bytes | None) -> Identity:
     """The identity in ``key``. Raises BadKey."""

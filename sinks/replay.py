@@ -111,12 +111,20 @@ Pairs = Iterator[tuple[RawRecord, Sequence[Stored]]]
 
 def _from_store(partition: int, groups: Groups) -> Pairs:
     """Each record whose bytes are stored, with the rows of its offset."""
-    for offset, group in groups:
+    for _, group in groups:
         found = list(group)
-        verdict = found[0]
-        if verdict.position.derived_seq == 0 and not _lost_bytes(verdict):
-            row = verdict.row
-            yield RawRecord(partition, offset, row["ingest_ts_utc"], bytes.fromhex(row["raw"])), found
+        raw = raw_of(partition, found)
+        if raw is not None:
+            yield raw, found
+
+
+def raw_of(partition: int, found: Sequence[Stored]) -> RawRecord | None:
+    """The record that the rows of one offset, in their order, were judged from; None where its bytes are not stored."""
+    verdict = found[0]
+    if verdict.position.derived_seq != 0 or _lost_bytes(verdict):
+        return None
+    row = verdict.row
+    return RawRecord(partition, verdict.position.raw_offset, row["ingest_ts_utc"], bytes.fromhex(row["raw"]))
 
 
 def _lost_bytes(verdict: Stored) -> bool:

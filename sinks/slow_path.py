@@ -11,7 +11,7 @@ from tradetape.schemas.codec import HEADER, Decoder, Encoder, Undecodable
 from tradetape.schemas.errors import TradetapeError
 from tradetape.sinks.batch import UNSTORABLE, Record, token
 from tradetape.sinks.store import BatchRefused, Store
-from tradetape.sinks.tables import QUARANTINE, SENTINEL, SENTINEL_VALUE, Table
+from tradetape.sinks.tables import QUARANTINE, SENTINEL, SENTINEL_VALUE
 
 log = logging.getLogger("tradetape.sink")
 
@@ -23,11 +23,11 @@ class Unquarantinable(TradetapeError):
 
 
 def land_pieces(
-    store: Store, table: Table, schema: Schema, records: Sequence[Record], name: Callable[[Sequence[Record]], str]
+    schema: Schema, records: Sequence[Record], put: Callable[[Sequence[Record]], None]
 ) -> list[tuple[Record, str]]:
     """Land ``records`` (refused as one) in halves, in order; returns those refused alone, each with the reason.
 
-    ``name`` gives a piece its token. Raises what Store.insert raises besides BatchRefused.
+    ``put`` inserts a piece. Raises what it raises besides BatchRefused.
     """
     decoder = Decoder(schema)
     refused: list[tuple[Record, str]] = []
@@ -37,7 +37,7 @@ def land_pieces(
             if len(piece) == 1:
                 # ClickHouse takes a single row with bytes left over.
                 decoder.decode(piece[0].value)
-            store.insert(table, schema, [record.body for record in piece], name(piece))
+            put(piece)
         except (BatchRefused, Undecodable) as error:
             if len(piece) == 1:
                 refused.append((piece[0], " ".join(str(error).split())))

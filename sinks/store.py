@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import clickhouse_connect
+import orjson
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError, DatabaseError, OperationalError
 from urllib3.exceptions import HTTPError
@@ -120,10 +121,11 @@ class Store:
                 while piece := stream.read(1 << 18):
                     yield piece
 
-    def insert(self, table: Table, schema: Schema, bodies: Sequence[bytes], token: str) -> None:
+    def insert(self, table: Table, schema: Schema, bodies: Sequence[bytes], token: str, comment: str = "") -> None:
         """Land undecoded ``bodies``, written with ``schema``, in ``table``: all of them, or none.
 
-        The same ``token`` again lands nothing. Raises BatchRefused where the rows cannot be stored as they are.
+        The same ``token`` again lands nothing; ``comment`` names the statement while it runs. Raises BatchRefused where
+        the rows cannot be stored as they are.
         """
         if not bodies[-1].endswith(_END):
             # The reader stops behind the last row, so bytes left over there would pass unseen.
@@ -137,6 +139,9 @@ class Store:
             "insert_deduplication_token": token,
             "use_structure_from_insertion_table_in_table_functions": 0,
             "async_insert": 0,
+            # What is there already still goes on to the views, which may have missed it when ClickHouse died.
+            "deduplicate_blocks_in_dependent_materialized_views": 1,
+            "log_comment": comment,
         }
         try:
             with self._errors():
@@ -148,6 +153,26 @@ class Store:
             if error.code in _DATA_CODES:
                 raise BatchRefused(error.code, error.message) from error
             raise
+
+    def insert_json(self, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Insert ``rows`` of plain values into ``table`` (its full name)."""
+        with self._errors():
+            data = b"\n".join(map(orjson.dumps, rows))
+            self._connected().raw_insert(table, insert_block=data, settings={"async_insert": 0}, fmt="JSONEachRow")
+
+    def is_inserting(self, comment: str) -> bool:
+        """Whether an insert under this ``comment`` is running on the server that answers."""
+        sql = "SELECT count() FROM system.processes WHERE Settings['log_comment'] = {comment:String}"
+        return bool(self.query(sql, {"comment": comment})[0][0])
+
+    def copy(self, table: Table, target: str, raw_partition: int, first_offset: int, last_offset: int) -> None:
+        """Insert the rows of ``table`` between two offsets (both included) into ``target`` (its full name), which has
+        the same columns and keeps one of equal rows.
+        """
+        self.command(
+            f"INSERT INTO {target} SELECT * FROM {table.full_name} WHERE raw_partition = {raw_partition:d} "
+            f"AND raw_offset BETWEEN {first_offset:d} AND {last_offset:d}"
+        )
 
     def stored(
         self, sources: Sequence[tuple[Table, str]], raw_partition: int, first_offset: int, last_offset: int

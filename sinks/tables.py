@@ -67,6 +67,11 @@ RISK = Table("risk", "risk", {}, {})
 ALERTS = Table("alerts", "alerts", {}, {})
 PORTFOLIOS = Table("portfolios", "portfolios", {}, {})
 
+RISK_LATEST = f"{DATABASE}.risk_latest"
+"""The last row of RISK for each position; ClickHouse fills it."""
+
+INGEST_LEDGER = f"{DATABASE}.ingest_ledger"
+
 TABLES: Mapping[str, Table] = {table.name: table for table in (EVENTS, QUARANTINE, RISK, ALERTS, PORTFOLIOS)}
 
 

@@ -1,14 +1,14 @@
-"""The sink loop: three topics of Kafka into ClickHouse, through one consumer group.
+"""The sink loop: topics of Kafka into ClickHouse, through one consumer group, by the steps of ``landing``.
 
-Steps 1 and 2 of a batch are ``Landing.land``; step 3, the commit, is here and comes last. While ClickHouse is away
-the assigned partitions are paused and the same batch is tried again; polling goes on, so the group keeps its member.
+A round takes a batch of each topic partition that is due. While ClickHouse is away the assigned partitions are paused
+and the same batches are tried again; polling goes on, so the group keeps its member.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,8 +16,10 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from tradetape.schemas.crashpoints import reach
 from tradetape.schemas.errors import TradetapeError
+from tradetape.sinks import intents
 from tradetape.sinks.batch import STREAMS, Record
-from tradetape.sinks.landing import Landed, Landing, Reached
+from tradetape.sinks.intents import Intent
+from tradetape.sinks.landing import Entry, Landing, Reached
 from tradetape.sinks.ledger import parse_key
 from tradetape.sinks.store import StoreUnavailable
 
@@ -36,6 +38,11 @@ POLL_SECONDS = 0.05
 POLL_RECORDS = 20_000
 RETRY_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
 REPORT_SECONDS = 5.0
+KAFKA_SECONDS = 10.0
+# A process may be frozen at any moment, and ClickHouse remembers a limited number of tokens: who has not told Kafka
+# for this long what it is landing asks whether the batch is still its own.
+HOLD_SECONDS = 5.0
+_NOT_OURS = frozenset({KafkaError.ILLEGAL_GENERATION, KafkaError.UNKNOWN_MEMBER_ID, KafkaError.REBALANCE_IN_PROGRESS})
 
 
 class RegistryUnavailable(TradetapeError):
@@ -46,6 +53,10 @@ class _Abandoned(Exception):
     """The batch is no longer ours, or we stop: it was not committed, another reads it again."""
 
 
+class _Away(Exception):
+    """Kafka does not take an intent now: try again later."""
+
+
 @dataclass(slots=True)
 class _Partition:
     """What is read and not yet landed of one topic partition."""
@@ -54,7 +65,20 @@ class _Partition:
     records: list[Record] = field(default_factory=list)
     size: int = 0
     since: float = 0.0
-    next_offset: int = 0
+    pending: Intent | None = None
+    """What a sink before this one meant to land, and did not finish."""
+
+
+@dataclass(slots=True)
+class _Batch:
+    """Records of one topic partition that are landed together; ``held`` is when Kafka last took the intent."""
+
+    topic: str
+    number: int
+    partition: _Partition
+    records: Sequence[Record]
+    intent: Intent
+    held: float = 0.0
 
 
 def consumer_config(bootstrap_servers: str, member: str = "") -> dict[str, Any]:
@@ -117,8 +141,7 @@ class Writer:
                 self._take(self._consumer.consume(POLL_RECORDS, POLL_SECONDS))
                 self._land_due()
                 self._tally.report()
-            for key in list(self._partitions):
-                self._land(key, once=True)
+            self._land(list(self._partitions), once=True)
         except _Abandoned:
             log.info("stopping; what did not land is read again at the next start")
         except BaseException:
@@ -149,9 +172,9 @@ class Writer:
                 partition.since = now
             value = message.value() or b""
             identity = parse_key(message.key())
-            partition.records.append(Record(identity, value, message.timestamp()[1] * 1000))
+            record = Record(identity, value, message.timestamp()[1] * 1000, message.offset())
+            partition.records.append(record)
             partition.size += len(value)
-            partition.next_offset = message.offset() + 1
 
     def _land_due(self) -> None:
         now = self._clock()
@@ -161,8 +184,7 @@ class Writer:
             due = [k for k, p in self._partitions.items() if p.records and now - p.since >= self._linger(p)] or full
         if not due:
             return
-        for key in due:
-            self._land(key, once=False)
+        self._land(due, once=False)
         done = self._clock()
         self._not_before = done + min(done - now, LINGER_SECONDS)
 
@@ -170,60 +192,140 @@ class Writer:
         behind = self._wall_clock() - partition.records[0].timestamp / 1_000_000
         return CATCH_UP_LINGER_SECONDS if behind > BEHIND_SECONDS else LINGER_SECONDS
 
-    def _land(self, key: tuple[str, int], *, once: bool) -> None:
-        """Land and commit what is read of ``key``, in batches. With ``once`` an outage raises _Abandoned."""
-        while (partition := self._partitions.get(key)) is not None and partition.records:
-            records, offset = self._cut(partition)
+    def _land(self, keys: Sequence[tuple[str, int]], *, once: bool) -> None:
+        """Land and commit what is read of ``keys``, a batch of each at a time.
+
+        With ``once`` an outage raises _Abandoned.
+        """
+        while batches := [batch for key in keys if (batch := self._cut(key)) is not None]:
             self._busy = True
             try:
-                landed = self._insist(key, partition, records, once=once)
+                entries = self._land_batches(batches, once=once)
             finally:
                 self._busy = False
-            if landed is None:
-                return
-            # 3. commit: only now, and only this far
-            self._commit(key, offset)
+            # 5. commit: only now, and only this far
+            self._commit({(entry.topic, entry.partition): entry.intent.end for entry in entries})
             reach("sink.after_commit")
-            del partition.records[: len(records)]
-            partition.size = sum(len(record.value) for record in partition.records) if partition.records else 0
-            partition.since = self._clock()
-            self._tally.add(landed.rows, landed.repeats, landed.present, landed.unstorable)
+            for batch, entry in zip(batches, entries, strict=False):
+                self._forget(batch)
+                landed = entry.landed
+                self._tally.add(landed.landed, landed.repeats, landed.present, landed.unstorable)
+            if len(entries) < len(batches):
+                return
 
-    @staticmethod
-    def _cut(partition: _Partition) -> tuple[list[Record], int]:
-        """The next batch, within the bounds of one insert, and the Kafka offset behind it."""
+    def _land_batches(self, batches: Sequence[_Batch], *, once: bool) -> Sequence[Entry]:
+        """Steps 1 to 4 of ``batches``; returns the entries of the first ones, up to one that is no longer ours."""
+        # 1. intent
+        if not self._insist(batches, lambda: self._hold(batches), once=once):
+            return []
+        reach("sink.after_intent")
+        entries: list[Entry] = []
+        for batch in batches:
+            if not self._insist([batch], lambda b=batch: entries.append(self._land_batch(b)), once=once):  # type: ignore[misc]
+                break
+        # 4. mark
+        if entries and not self._insist(batches[: len(entries)], lambda: self._landing.mark(entries), once=once):
+            return []
+        reach("sink.after_mark")
+        return entries
+
+    def _land_batch(self, batch: _Batch) -> Entry:
+        landed = self._landing.land(
+            STREAMS[batch.topic],
+            batch.number,
+            batch.partition.reached,
+            batch.records,
+            pending=batch.partition.pending is not None,
+            hold=lambda: self._hold_longer(batch),
+        )
+        return Entry(batch.topic, batch.number, batch.intent, landed)
+
+    def _cut(self, key: tuple[str, int]) -> _Batch | None:
+        """The next batch of ``key``, within the bounds of one insert; the pending one first, when all of it is read."""
+        partition = self._partitions.get(key)
+        if partition is None or not partition.records:
+            return None
+        records = partition.records
+        if partition.pending is not None:
+            if records[-1].offset + 1 < partition.pending.end:
+                return None
+            records = [record for record in records if record.offset < partition.pending.end] or records[:1]
+            partition.pending.check(*key, records)
+            return _Batch(*key, partition, records, partition.pending)
         size = 0
-        for count, record in enumerate(partition.records):
+        for count, record in enumerate(records):
             size += len(record.value)
             if count and (count >= MAX_ROWS or size > MAX_BYTES):
-                return partition.records[:count], partition.next_offset - (len(partition.records) - count)
-        return list(partition.records), partition.next_offset
+                records = records[:count]
+                break
+        records = list(records)
+        return _Batch(*key, partition, records, intents.of(records))
 
-    def _insist(
-        self, key: tuple[str, int], partition: _Partition, records: Sequence[Record], *, once: bool
-    ) -> Landed | None:
-        """Land ``records``, tried until ClickHouse and the registry take part; None if ``key`` was taken away."""
+    def _forget(self, batch: _Batch) -> None:
+        """What landed and is committed."""
+        partition = batch.partition
+        del partition.records[: len(batch.records)]
+        partition.size = sum(len(record.value) for record in partition.records) if partition.records else 0
+        partition.since = self._clock()
+        partition.pending = None
+
+    def _insist(self, batches: Sequence[_Batch], step: Callable[[], object], *, once: bool) -> bool:
+        """Take ``step`` until Kafka, ClickHouse and the registry take part; False if a batch is no longer ours."""
         attempt = 0
         try:
             while True:
                 try:
-                    landed = self._landing.land(STREAMS[key[0]], key[1], partition.reached, records)
-                except (StoreUnavailable, RegistryUnavailable) as error:
+                    step()
+                except (StoreUnavailable, RegistryUnavailable, _Away) as error:
                     if once or self._stopping:
                         raise _Abandoned from error
                     wait = RETRY_SECONDS[min(attempt, len(RETRY_SECONDS) - 1)]
-                    log.warning("%s %d waits %.1f s: %s", key[0], key[1], wait, error)
+                    log.warning("%s waits %.1f s: %s", _names_of(batches), wait, error)
                     attempt += 1
                     self._wait_paused(wait)
-                    if self._partitions.get(key) is not partition:
-                        return None
+                    if not self._are_ours(batches):
+                        return False
+                except _Abandoned as error:
+                    log.warning("%s: %s", _names_of(batches), error)
+                    for batch in batches:
+                        # Read again from the committed offset if the group gives it back.
+                        self._partitions.pop((batch.topic, batch.number), None)
+                    return False
                 else:
                     if attempt:
-                        log.info("%s %d goes on after %d attempts", key[0], key[1], attempt)
-                    return landed
+                        log.info("%s goes on after %d attempts", _names_of(batches), attempt)
+                    return True
         finally:
             if attempt:
                 self._consumer.resume(self._consumer.assignment())
+
+    def _are_ours(self, batches: Sequence[_Batch]) -> bool:
+        return all(self._partitions.get((batch.topic, batch.number)) is batch.partition for batch in batches)
+
+    def _hold(self, batches: Sequence[_Batch]) -> None:
+        """Write the intents of ``batches``. Raises _Abandoned where they are another's, _Away where Kafka is."""
+        now = self._clock()
+        meant = [TopicPartition(b.topic, b.number, b.intent.first, metadata=b.intent.text) for b in batches]
+        try:
+            done = self._consumer.commit(offsets=meant, asynchronous=False) or ()
+        except KafkaException as error:
+            raise self._refusal(error.args[0]) from error
+        for tp in done:
+            if tp.error is not None:
+                raise self._refusal(tp.error)
+        for batch in batches:
+            batch.held = now
+
+    def _hold_longer(self, batch: _Batch) -> None:
+        if self._clock() - batch.held > HOLD_SECONDS:
+            self._hold([batch])
+
+    @staticmethod
+    def _refusal(error: KafkaError) -> Exception:
+        if error.fatal():
+            fatal: Exception = KafkaException(error)
+            return fatal
+        return _Abandoned(error.str()) if error.code() in _NOT_OURS else _Away(error.str())
 
     def _wait_paused(self, seconds: float) -> None:
         until = self._clock() + seconds
@@ -231,29 +333,37 @@ class Writer:
             self._consumer.pause(self._consumer.assignment())
             self._take(self._consumer.consume(POLL_RECORDS, min(left, 0.5)))
 
-    def _commit(self, key: tuple[str, int], offset: int) -> None:
+    def _commit(self, ends: Mapping[tuple[str, int], int]) -> None:
+        if not ends:
+            return
         try:
-            self._consumer.commit(offsets=[TopicPartition(key[0], key[1], offset)], asynchronous=False)
+            offsets = [TopicPartition(*key, end) for key, end in ends.items()]
+            self._consumer.commit(offsets=offsets, asynchronous=False)
         except KafkaException as error:
-            # It landed: whoever reads it again finds it in the store.
-            log.warning("%s %d: offset %d is not committed yet: %s", key[0], key[1], offset, error)
+            # They landed: whoever reads them again finds them in the store.
+            log.warning("%s: not committed yet: %s", _names(offsets), error)
 
     def _assigned(self, _: Consumer, assigned: list[TopicPartition]) -> None:
-        for tp in assigned:
-            self._partitions[(tp.topic, tp.partition)] = _Partition()
+        for tp in self._consumer.committed(assigned, timeout=KAFKA_SECONDS):
+            if tp.error is not None:
+                raise KafkaException(tp.error)
+            pending = intents.read(tp.metadata)
+            self._partitions[(tp.topic, tp.partition)] = _Partition(pending=pending)
+            if pending is not None:
+                log.info("%s %d: offsets %d to %d are finished first", *_place(tp), pending.first, pending.end - 1)
         log.info("assigned %s", _names(assigned))
         if self._on_assigned is not None:
             self._on_assigned()
 
     def _revoked(self, _: Consumer, revoked: list[TopicPartition]) -> None:
-        for tp in revoked:
-            key = (tp.topic, tp.partition)
-            # In the middle of a batch the store does not answer: forget, the next owner reads it again.
-            if not self._busy and not self._broken:
-                try:
-                    self._land(key, once=True)
-                except _Abandoned:
-                    log.warning("%s %d is handed over with its last batch not landed", *key)
+        keys = [_place(tp) for tp in revoked]
+        # In the middle of a batch the store does not answer: forget, the next owner reads it again.
+        if not self._busy and not self._broken:
+            try:
+                self._land(keys, once=True)
+            except _Abandoned:
+                log.warning("%s: handed over with the last batches not landed", _names(revoked))
+        for key in keys:
             self._partitions.pop(key, None)
         log.info("revoked %s", _names(revoked))
 
@@ -290,6 +400,14 @@ class _Tally:
 
 def _names(partitions: Sequence[TopicPartition]) -> str:
     return ", ".join(sorted(f"{tp.topic}-{tp.partition}" for tp in partitions)) or "nothing"
+
+
+def _names_of(batches: Sequence[_Batch]) -> str:
+    return _names([TopicPartition(batch.topic, batch.number) for batch in batches])
+
+
+def _place(tp: TopicPartition) -> tuple[str, int]:
+    return tp.topic, tp.partition
 
 
 def _report(error: KafkaError) -> None:

@@ -2,7 +2,8 @@
 
 Reads ``TRADETAPE_BOOTSTRAP_SERVERS``, ``TRADETAPE_REGISTRY_URL``, ``TRADETAPE_CLICKHOUSE_URL`` and, for a member name
 that stays over restarts, ``TRADETAPE_SINK_ID``. ``TRADETAPE_READY_FILE`` is created once partitions are assigned.
-Exit codes: 0 stopped, 1 a person must help, 4 a hole in a topic, 5 a record that fits nowhere.
+A hole in the verdicts is filled by ``repair``. Exit codes: 0 stopped, 1 a person must help, 4 a hole that cannot be
+filled, 5 a record that fits nowhere.
 """
 
 from __future__ import annotations
@@ -13,13 +14,16 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 from confluent_kafka import Consumer, KafkaError, KafkaException
 
+from tradetape.schemas import topics
 from tradetape.schemas.catalogue import Schema
 from tradetape.schemas.errors import TradetapeError
 from tradetape.schemas.registry import Registry, UnknownSchemaId
+from tradetape.sinks import raw_log, repair
 from tradetape.sinks.batch import STREAMS
 from tradetape.sinks.landing import Landing
 from tradetape.sinks.ledger import BadKey, Hole
@@ -53,17 +57,28 @@ def main(environment: Mapping[str, str] = os.environ) -> int:
         store = Store(clickhouse_url)
         if not _wait_for(stopping, "ClickHouse", lambda: _migrate(store)):
             return 0
-        consumer = Consumer(consumer_config(bootstrap, environment.get("TRADETAPE_SINK_ID", "")))
-        if not _wait_for(stopping, "Kafka", lambda: _check_topics(consumer)):
-            consumer.close()
-            return 0
+        registry = Registry(registry_url)
+        member = environment.get("TRADETAPE_SINK_ID", "")
         ready_file = environment.get("TRADETAPE_READY_FILE", "")
         on_assigned = Path(ready_file).touch if ready_file else None
-        writer = Writer(consumer, Landing(store, _schemas(Registry(registry_url))), on_assigned=on_assigned)
-        stop_writer.append(writer.stop)
-        if stopping.is_set():
-            writer.stop()
-        writer.run()
+        hole: Hole | None = None
+        while not stopping.is_set():
+            consumer = Consumer(consumer_config(bootstrap, member))
+            if not _wait_for(stopping, "Kafka", lambda c=consumer: _check_topics(c)):  # type: ignore[misc]
+                consumer.close()
+                return 0
+            writer = Writer(consumer, Landing(store, _schemas(registry), member), on_assigned=on_assigned)
+            stop_writer[:] = [writer.stop]
+            if stopping.is_set():
+                writer.stop()
+            try:
+                writer.run()
+                break
+            except Hole as error:
+                if error == hole:
+                    raise
+                hole = error
+                _repair(error, store, registry, bootstrap)
     except (Hole, BadKey) as error:
         log.critical("HOLE %s; nothing behind it is committed", error)
         return EXIT_HOLE
@@ -75,6 +90,19 @@ def main(environment: Mapping[str, str] = os.environ) -> int:
         return 1
     log.info("sink stopped")
     return 0
+
+
+def _repair(hole: Hole, store: Store, registry: Registry, bootstrap_servers: str) -> None:
+    """Judge what is missing again and insert it. Raises ``hole`` where Kafka no longer has it."""
+    log.critical("HOLE %s; judging it again from %s", hole, topics.EVENTS)
+    fetch = partial(raw_log.records, bootstrap_servers)
+    repairer = repair.Repairer(store, raw_log.writer_schemas(registry), registry, fetch)
+    try:
+        done = repairer.repair(hole.partition, hole.found)
+    except repair.Unrepairable as error:
+        log.critical("%s", error)
+        raise hole from error
+    log.warning("raw partition %d: %d events are repaired, %d rows in all", hole.partition, done.events, done.rows)
 
 
 def _addresses(environment: Mapping[str, str]) -> tuple[str, str, str]:

@@ -1,31 +1,46 @@
-"""The sink killed with -9 at its crash points, on real Kafka and the real engine: each row once, whatever happens."""
+"""The sink killed and frozen at its crash points, on real Kafka and the real engine: each row once, always."""
 
 from __future__ import annotations
 
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
+import psutil
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import Consumer, Producer, TopicPartition
 from tests.sinks import rows
 from tests.support import eventually
 
 from tradetape.infra import settings
 from tradetape.schemas import topics
 from tradetape.schemas.catalogue import output_schema
-from tradetape.schemas.codec import Encoder
+from tradetape.schemas.codec import HEADER, Encoder
 from tradetape.schemas.crashpoints import VARIABLE
 from tradetape.schemas.registry import Registry
+from tradetape.sinks import intents
+from tradetape.sinks.batch import STREAMS
 from tradetape.sinks.store import Store
+from tradetape.sinks.tables import EVENTS
+from tradetape.sinks.writer import GROUP
 
 pytestmark = [pytest.mark.integration, pytest.mark.crash]
 
-POINTS = ("sink.polled", "sink.before_insert", "sink.between_inserts", "sink.after_insert", "sink.after_commit")
+POINTS = (
+    *("sink.polled", "sink.after_intent", "sink.before_insert", "sink.between_inserts", "sink.after_insert"),
+    *("sink.after_mark", "sink.after_commit"),
+)
+FREEZES = ("sink.after_intent", "sink.between_inserts", "sink.after_insert")
+SEEDS = range(int(os.environ.get("TRADETAPE_SEEDS", "1")))
 PARTITIONS = 4
 EXIT_HOLE = 4
 TABLES = ("events", "quarantine", "risk")
@@ -83,10 +98,10 @@ class Feed:
         self._producer.poll(0)
 
 
-def start(stack: settings.Settings, crash_at: str = "") -> subprocess.Popen[bytes]:
+def start(stack: settings.Settings, crash_at: str = "", member: str = "crash-test") -> subprocess.Popen[bytes]:
     addresses = {variable: getattr(stack, name) for name, variable in settings.ADDRESSES.items()}
     # A static member takes its partitions back at once, instead of when the session of the dead one ends.
-    env = {**os.environ, **addresses, "TRADETAPE_SINK_ID": "crash-test", VARIABLE: crash_at}
+    env = {**os.environ, **addresses, "TRADETAPE_SINK_ID": member, VARIABLE: crash_at}
     return subprocess.Popen([sys.executable, "-m", "tradetape.sinks.writer_main"], env=env, stderr=subprocess.DEVNULL)
 
 
@@ -98,41 +113,239 @@ def answers(store: Store) -> dict[str, tuple[int, int]]:
     }
 
 
-@pytest.mark.req("P-03", "P-06")
-@pytest.mark.timeout(600)
-def test_rows_are_those_of_an_undisturbed_run(stack: settings.Settings) -> None:
-    seed = 20261121
-    rnd = random.Random(seed)
-    feed = Feed(stack, seed)
-    store = Store(stack.clickhouse_url)
-    for point in (*POINTS, *POINTS):
-        feed.send(rnd.randint(300, 1500))
-        with start(stack, f"{point}:{rnd.randint(1, 6)}") as sink:
+@pytest.fixture(scope="module")
+def feed(stack: settings.Settings) -> Feed:
+    return Feed(stack, 20261121)
 
-            def ended(process: subprocess.Popen[bytes] = sink) -> bool:
-                if process.poll() is None:
-                    feed.send(rnd.randint(1, 60))
-                return process.poll() is not None
 
-            eventually(ended, 60, f"the sink dies at {point}")
-            assert sink.returncode == -signal.SIGKILL
-    expected = feed.offset * PARTITIONS
-    figures = len(range(0, feed.offset, 3)) * PARTITIONS
-    with start(stack) as sink:
+@pytest.fixture(scope="module")
+def store(stack: settings.Settings) -> Store:
+    return Store(stack.clickhouse_url)
 
-        def complete() -> bool:
-            found = answers(store)
-            return found["events"][0] + found["quarantine"][0] >= expected and found["risk"][0] >= figures
 
-        eventually(complete, 90, f"{expected} rows and {figures} figures are there (seed {seed})")
+def is_complete(feed: Feed, store: Store) -> bool:
+    """Whether every row that was fed is there; fails at once where one is there twice."""
+    found = answers(store)
+    assert all(count == distinct for count, distinct in found.values())
+    verdicts = found["events"][0] + found["quarantine"][0]
+    return verdicts == feed.offset * PARTITIONS and found["risk"][0] == len(range(0, feed.offset, 3)) * PARTITIONS
+
+
+def finish(stack: settings.Settings, feed: Feed, store: Store, member: str = "crash-test") -> None:
+    """Run a sink until every row is there, and let it go in peace."""
+    with start(stack, member=member) as sink:
+        eventually(lambda: is_complete(feed, store), 90, f"{feed.offset} offsets in each of {PARTITIONS} partitions")
         sink.terminate()
         assert sink.wait(30) == 0
+    assert is_complete(feed, store)
+
+
+def killed(stack: settings.Settings, feed: Feed, point: str, count: int) -> None:
+    """Run a sink that dies when it reaches ``point`` the ``count``-th time, fed until then."""
+    with start(stack, f"{point}:{count}") as sink:
+
+        def ended() -> bool:
+            if sink.poll() is None:
+                feed.send(20)
+            return sink.poll() is not None
+
+        eventually(ended, 60, f"the sink dies at {point}")
+        assert sink.returncode == -signal.SIGKILL
+
+
+@pytest.mark.req("P-03", "P-06")
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("seed", SEEDS)
+def test_rows_are_those_of_an_undisturbed_run(stack: settings.Settings, feed: Feed, store: Store, seed: int) -> None:
+    rnd = random.Random(seed)
+    for point in rnd.sample(POINTS, len(POINTS)):
+        feed.send(rnd.randint(300, 1500))
+        killed(stack, feed, point, rnd.randint(1, 6))
+    finish(stack, feed, store)
+
+
+@pytest.mark.req("P-03", "P-06")
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("seed", SEEDS)
+def test_two_owners_of_a_partition_land_it_once(stack: settings.Settings, feed: Feed, store: Store, seed: int) -> None:
+    point = FREEZES[seed % len(FREEZES)]
+    feed.send(500)
+    with start(stack, f"{point}:{1 + seed % 2}:STOP") as frozen:
+        process = psutil.Process(frozen.pid)
+        eventually(lambda: process.status() == psutil.STATUS_STOPPED, 60, f"the sink freezes at {point}")
+        feed.send(100)
+        # The other one takes over when the session of the frozen one ends, and goes on with other batches.
+        with start(stack, member="the-other") as other:
+            eventually(lambda: is_complete(feed, store), 90, f"the other sink takes over at {point}")
+            frozen.send_signal(signal.SIGCONT)
+            feed.send(300)
+            eventually(lambda: is_complete(feed, store), 90, "both go on")
+            for each in (frozen, other):
+                each.terminate()
+            assert other.wait(30) == 0
+            frozen.wait(30)
+    assert is_complete(feed, store)
+
+
+@pytest.mark.req("P-03", "P-06")
+@pytest.mark.timeout(600)
+def test_a_batch_that_landed_in_part_when_the_tokens_are_forgotten(
+    stack: settings.Settings, feed: Feed, store: Store
+) -> None:
+    feed.send(300)
+    killed(stack, feed, "sink.after_intent", 1)
+    _land_in_part(stack, store)
+    feed.send(300)
+    killed(stack, feed, "sink.after_insert", 1)
+    for table in TABLES:
+        store.command(f"ALTER TABLE tradetape.{table} MODIFY SETTING non_replicated_deduplication_window = 0")
+    try:
+        finish(stack, feed, store)
+    finally:
+        for table in TABLES:
+            store.command(f"ALTER TABLE tradetape.{table} MODIFY SETTING non_replicated_deduplication_window = 10000")
+
+
+def _land_in_part(stack: settings.Settings, store: Store) -> None:
+    """Every other row of the pending batches, as an insert leaves them that ClickHouse did not finish."""
+    group = {"bootstrap.servers": stack.bootstrap_servers, "group.id": GROUP, "enable.auto.commit": False}
+    consumer = Consumer(group)
+    number = 0
+    for tp in consumer.committed([TopicPartition(topics.AUDITED, n) for n in range(PARTITIONS)], timeout=10):
+        intent = intents.read(tp.metadata)
+        if intent is None:
+            continue
+        consumer.assign([TopicPartition(tp.topic, tp.partition, intent.first)])
+        bodies: list[bytes] = []
+        left = intent.rows
+        while left:
+            for message in consumer.consume(left, 10):
+                left -= 1
+                table = STREAMS[tp.topic].route(message.value())
+                if table is EVENTS and left % 2:
+                    bodies.append(message.value()[HEADER.size :])
+        if bodies:
+            store.insert(EVENTS, output_schema("audited"), bodies, f"part {tp.partition}")
+            number += len(bodies)
+    consumer.close()
+    assert number, "nothing was pending"
+
+
+@pytest.mark.req("P-03", "P-06")
+@pytest.mark.timeout(600)
+def test_answers_of_inserts_that_are_lost(stack: settings.Settings, feed: Feed, store: Store) -> None:
+    with Deaf(stack.clickhouse_url) as deaf:
+        through = replace(stack, clickhouse_url=deaf.url)
+        with start(through) as sink:
+            for _ in range(12):
+                feed.send(40)
+                sink.poll()
+            eventually(lambda: is_complete(feed, store), 90, "all rows are there")
+            sink.terminate()
+            assert sink.wait(30) == 0
+        assert deaf.lost >= 3
+    assert is_complete(feed, store)
+
+
+@pytest.mark.req("N-03", "P-03")
+def test_the_ingest_ledger_has_every_record_once(stack: settings.Settings, feed: Feed, store: Store) -> None:
+    finish(stack, feed, store)
+    consumer = Consumer({"bootstrap.servers": stack.bootstrap_servers, "group.id": "ends"})
+    for topic in (topics.AUDITED, topics.RISK):
+        for number in range(PARTITIONS):
+            end = consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=10)[1]
+            batches = store.query(
+                "SELECT first_offset, end_offset, records, length(sha256) FROM tradetape.ingest_ledger FINAL "
+                "WHERE topic = {topic:String} AND partition = {number:Int32} ORDER BY first_offset",
+                {"topic": topic, "number": number},
+            )
+            assert [batch[0] for batch in batches] == [0, *(batch[1] for batch in batches[:-1])]
+            assert batches[-1][1] == end
+            assert all(batch[2] == batch[1] - batch[0] and batch[3] == 64 for batch in batches)
+    consumer.close()
+
+
+@pytest.mark.req("P-03")
+def test_a_hole_stops_the_sink_and_nothing_behind_it_is_stored(
+    stack: settings.Settings, feed: Feed, store: Store
+) -> None:
     found = answers(store)
-    assert found["events"][0] + found["quarantine"][0] == expected
-    assert found["risk"] == (figures, figures)
-    assert all(count == distinct for count, distinct in found.values())
-    # A hole: the sink stops with its own exit code, and nothing behind it is stored.
     feed.send(10, skip=1)
     with start(stack) as sink:
         assert sink.wait(60) == EXIT_HOLE
-    assert answers(store) | {"risk": (figures, figures)} == found
+    assert answers(store) | {"risk": found["risk"]} == found
+
+
+@pytest.mark.req("P-11", "P-03")
+@pytest.mark.timeout(300)
+def test_a_hole_is_judged_again_where_the_raw_records_are_there(
+    stack: settings.Settings, feed: Feed, store: Store
+) -> None:
+    producer = Producer({"bootstrap.servers": stack.bootstrap_servers, "linger.ms": 20})
+    for partition in range(PARTITIONS):
+        for number in range(feed.offset):
+            producer.produce(topics.EVENTS, b"no event %d" % number, partition=partition)
+            producer.poll(0)
+    producer.flush()
+    hole = feed.offset - 11
+    with start(stack) as sink:
+        verdicts = PARTITIONS * feed.offset
+        eventually(lambda: sum(answers(store)[t][0] for t in ("events", "quarantine")) == verdicts, 120, "all is there")
+        sink.terminate()
+        assert sink.wait(30) == 0
+    repaired = store.query(
+        "SELECT raw, reasons FROM tradetape.quarantine WHERE raw_offset = {hole:Int64} AND disposition = 'rejected'",
+        {"hole": hole},
+    )
+    assert [(row[0], row[1]) for row in repaired] == [(f"no event {hole}", ["undecodable"])] * PARTITIONS
+    landed = store.query("SELECT sum(landed) FROM tradetape.ingest_ledger FINAL WHERE sink = 'repair'")
+    assert landed == [(PARTITIONS,)]
+
+
+class Deaf:
+    """In front of ClickHouse: every third insert arrives, and its answer does not."""
+
+    def __init__(self, url: str) -> None:
+        self._target = urlsplit(url)
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._server.getsockname()[1]}"
+        self.lost = 0
+        self._inserts = 0
+
+    def __enter__(self) -> Deaf:
+        threading.Thread(target=self._accept, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._server.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def _serve(self, client: socket.socket) -> None:
+        assert self._target.hostname is not None
+        assert self._target.port is not None
+        with client, socket.create_connection((self._target.hostname, self._target.port)) as server:
+            is_lost = threading.Event()
+            back = threading.Thread(target=self._answer, args=(server, client, is_lost), daemon=True)
+            back.start()
+            while data := client.recv(1 << 16):
+                if b"INSERT" in data[:2_000] and b"tradetape.ingest_ledger" not in data:
+                    self._inserts += 1
+                    if self._inserts % 3 == 0:
+                        is_lost.set()
+                server.sendall(data)
+
+    def _answer(self, server: socket.socket, client: socket.socket, is_lost: threading.Event) -> None:
+        with suppress(OSError):
+            while data := server.recv(1 << 16):
+                if is_lost.is_set():
+                    self.lost += 1
+                    client.shutdown(socket.SHUT_RDWR)
+                    return
+                client.sendall(data)

@@ -13,7 +13,6 @@ from confluent_kafka import Consumer, TopicPartition
 from tests.crash.pipeline import pause
 from tests.support import eventually
 
-from tradetape.infra.replay import writer_schemas
 from tradetape.processors.portfolio import books
 from tradetape.processors.reading import RawRecord
 from tradetape.processors.replay import Replay
@@ -24,6 +23,7 @@ from tradetape.schemas.codec import Decoder
 from tradetape.schemas.errors import TradetapeError
 from tradetape.schemas.registry import Registry
 from tradetape.sinks import stored
+from tradetape.sinks.raw_log import writer_schemas
 from tradetape.sinks.store import Store
 from tradetape.sinks.stored import Row
 from tradetape.sinks.tables import TABLES

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from tests.integration.clickhouse import Server, free_port, serve
 from tests.sinks.rows import audited, body, encode, record, risk, schema_by_id
+from tests.support import eventually
 
 from tradetape.schemas import topics
 from tradetape.schemas.catalogue import output_schema
@@ -19,7 +20,7 @@ from tradetape.sinks.batch import STREAMS, Record, token
 from tradetape.sinks.landing import Landed, Landing, Reached
 from tradetape.sinks.ledger import Hole, Identity, Position
 from tradetape.sinks.store import BatchRefused, QueryRefused, Store, StoreUnavailable
-from tradetape.sinks.tables import ALERTS, EVENTS, QUARANTINE, RISK, TABLES, columns
+from tradetape.sinks.tables import ALERTS, EVENTS, QUARANTINE, RISK, RISK_LATEST, TABLES, columns
 
 pytestmark = pytest.mark.integration
 
@@ -80,7 +81,8 @@ def test_migrated_tables_are_what_the_schemas_declare(store: Store) -> None:
         assert dict(found) == columns(table), table.name
     extra = store.query(
         "SELECT table, name FROM system.columns WHERE database = 'tradetape' AND default_kind != '' "
-        "AND table != 'migrations' ORDER BY table, position"
+        "AND table IN {tables:Array(String)} ORDER BY table, position",
+        {"tables": list(TABLES)},
     )
     hot = ("order_id", "side", "price", "quantity", "fee_asset", "fee_amount")
     assert list(extra) == [
@@ -88,6 +90,41 @@ def test_migrated_tables_are_what_the_schemas_declare(store: Store) -> None:
         *(("events", name) for name in hot),
         ("quarantine", "schema_validation_status"),
     ]
+
+
+@pytest.mark.req("P-02")
+def test_the_latest_figures_have_the_columns_of_the_history_and_its_last_rows(store: Store) -> None:
+    described = [
+        store.query(f"SELECT name, type FROM system.columns WHERE table = '{t}' ORDER BY position")
+        for t in ("risk", "risk_latest")
+    ]
+    assert described[0] == described[1]
+    store.command(f"TRUNCATE TABLE {RISK_LATEST}")
+    figures = [record("risk", risk(n, trading_pair=pair)) for n, pair in enumerate(("A-B", "C-D", "A-B", "A-B"))]
+    landing = Landing(store, schema_by_id)
+    for batch in (figures[:3], figures[1:], figures[:1]):
+        landing.insert(STREAMS[topics.RISK], 0, batch)
+    latest = f"SELECT trading_pair, raw_offset FROM {RISK_LATEST} FINAL ORDER BY trading_pair"
+    assert store.query(latest) == [("A-B", 3), ("C-D", 1)]
+    # ClickHouse dies between history and latest: the same insert again, dropped by its token, still goes on.
+    store.command(f"TRUNCATE TABLE {RISK_LATEST}")
+    rows = count(store, "risk")
+    for batch in (figures[:3], figures[1:]):
+        landing.insert(STREAMS[topics.RISK], 0, batch)
+    assert count(store, "risk") == rows
+    assert store.query(latest) == [("A-B", 3), ("C-D", 1)]
+
+
+@pytest.mark.req("P-06")
+def test_a_running_insert_is_found_by_its_comment(store: Store, server: Server) -> None:
+    assert not store.is_inserting("slow one")
+    slow = Store(server.url)
+    statement = "SELECT sleepEachRow(1) FROM numbers(5) SETTINGS max_block_size = 1, log_comment = 'slow one'"
+    runner = threading.Thread(target=slow.query, args=(statement,))
+    runner.start()
+    eventually(lambda: store.is_inserting("slow one"), 10, "the statement runs")
+    runner.join()
+    assert not store.is_inserting("slow one")
 
 
 def test_migrations_run_once_and_two_may_run_at_once(server: Server, store: Store) -> None:
@@ -142,12 +179,12 @@ def test_hot_numbers_are_exact_and_unknown_keys_are_queryable(store: Store) -> N
 def test_verdicts_go_to_their_tables_once(store: Store) -> None:
     reached = Reached()
     landed = land(store, verdicts(*range(30)), reached)
-    assert (landed.rows, landed.repeats, landed.present) == (30, 0, 0)
+    assert (landed.landed, landed.repeats, landed.present) == (30, 0, 0)
     assert stored_offsets(store) == list(range(30))
     found = store.query("SELECT disposition, schema_validation_status, count() FROM tradetape.quarantine GROUP BY ALL")
     assert sorted(found) == [("duplicate", "duplicate", 10), ("rejected", "rejected", 4)]
     again = land(store, verdicts(*range(20, 40)), reached)
-    assert (again.rows, again.repeats) == (10, 10)
+    assert (again.landed, again.repeats) == (10, 10)
     assert stored_offsets(store) == list(range(40))
 
 
@@ -200,7 +237,7 @@ def test_only_the_bad_record_goes_to_quarantine(store: Store) -> None:
     records[99] = Record(Identity(0, 99, 0), encode("audited", audited(99)) + b"left over", 5_000_000)
     reached = Reached()
     landed = land(store, records, reached)
-    assert (landed.rows, landed.unstorable) == (96, 4)
+    assert (landed.landed, landed.unstorable) == (96, 4)
     assert stored_offsets(store) == list(range(100))
     found = store.query(
         "SELECT raw_offset, disposition, reasons, event_id, hex(raw), toUnixTimestamp64Micro(ingest_ts_utc) "
@@ -213,7 +250,7 @@ def test_only_the_bad_record_goes_to_quarantine(store: Store) -> None:
     assert [bytes.fromhex(row[4]) for row in found[1:]] == [records[n].value for n in (70, 71, 99)]
     assert found[1][5] == 5_000_000
     # The same again, as after a crash before the commit.
-    assert land(store, records).rows == 0
+    assert land(store, records).landed == 0
     assert stored_offsets(store) == list(range(100))
 
 
@@ -224,7 +261,7 @@ def test_an_output_that_fits_nowhere_is_kept_beside_its_event(store: Store) -> N
     landing = Landing(store, schema_by_id)
     stream = STREAMS[topics.RISK]
     landed = landing.land(stream, 0, Reached(), [bad, record("risk", risk(1)), record("risk", risk(2))])
-    assert (landed.rows, landed.unstorable) == (2, 1)
+    assert (landed.landed, landed.unstorable) == (2, 1)
     assert count(store, "risk") == 2
     assert landing.land(stream, 0, Reached(), [bad, record("risk", risk(1))]).present == 2
     assert store.high_water(AUDITED.sources) == {0: Position(0, 0)}
