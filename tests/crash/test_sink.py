@@ -29,6 +29,7 @@ from tradetape.schemas.crashpoints import VARIABLE
 from tradetape.schemas.registry import Registry
 from tradetape.sinks import intents
 from tradetape.sinks.batch import STREAMS
+from tradetape.sinks.ledger import parse_key
 from tradetape.sinks.store import Store
 from tradetape.sinks.tables import EVENTS
 from tradetape.sinks.writer import GROUP
@@ -217,13 +218,15 @@ def _land_in_part(stack: settings.Settings, store: Store) -> None:
             continue
         consumer.assign([TopicPartition(tp.topic, tp.partition, intent.first)])
         bodies: list[bytes] = []
+        there = store.stored(STREAMS[tp.topic].sources, tp.partition, 0, 10**9)
         left = intent.rows
         while left:
             for message in consumer.consume(left, 10):
                 left -= 1
-                table = STREAMS[tp.topic].route(message.value())
-                if table is EVENTS and left % 2:
+                position = parse_key(message.key()).position
+                if left % 2 and position not in there and STREAMS[tp.topic].route(message.value()) is EVENTS:
                     bodies.append(message.value()[HEADER.size :])
+                    there.add(position)
         if bodies:
             store.insert(EVENTS, output_schema("audited"), bodies, f"part {tp.partition}")
             number += len(bodies)
