@@ -8,7 +8,7 @@ from typing import Any
 
 from tradetape.schemas import topics
 from tradetape.schemas.errors import TradetapeError
-from tradetape.sinks import queries
+from tradetape.sinks import queries, raws
 from tradetape.sinks.store import QueryRefused, Store
 
 COLUMNS = (
@@ -28,8 +28,6 @@ COLUMNS = (
 
 KAFKA_SECONDS = 10.0
 POLL_SECONDS = 0.1
-UNKNOWN_TABLES = frozenset({60, 81})
-"""ClickHouse's codes for a table or database that is not there: the sink has not run yet."""
 
 
 def compare(store: Store, bootstrap_servers: str) -> list[dict[str, Any]]:
@@ -76,7 +74,7 @@ def _stored(store: Store) -> list[dict[str, Any]]:
     try:
         answer = b"".join(queries.run(store, "completeness"))
     except QueryRefused as error:
-        if error.code not in UNKNOWN_TABLES:
+        if error.code not in raws.UNKNOWN_TABLES:
             raise
         return []
     return [json.loads(line) for line in answer.splitlines()]

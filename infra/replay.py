@@ -9,23 +9,31 @@ from tradetape.infra.settings import Settings
 from tradetape.schemas import topics
 from tradetape.schemas.errors import TradetapeError
 from tradetape.schemas.registry import Registry
-from tradetape.sinks import replay
-from tradetape.sinks.batch import STREAMS
+from tradetape.sinks import raws, replay
 from tradetape.sinks.raw_log import records, writer_schemas
-from tradetape.sinks.replay import Outcome
-from tradetape.sinks.store import QueryRefused, Store
+from tradetape.sinks.replay import PATIENCE, OnJudged, Outcome
+from tradetape.sinks.store import Store
 
 Progress = Callable[[int, int, int], object]
 """Hears partition, records folded, records to fold."""
 
 
-def run(found: Settings, *, from_topic: bool, partitions: Collection[int], on_progress: Progress) -> list[Outcome]:
+def run(
+    found: Settings,
+    *,
+    from_topic: bool,
+    partitions: Collection[int],
+    on_progress: Progress,
+    on_judged: OnJudged = lambda _replay, _judged: None,
+    patience: float = PATIENCE,
+) -> list[Outcome]:
     """Fold ``partitions`` (empty: all) again, from their topic or from the store, and compare with the store.
 
+    ``on_judged`` hears what is sent for each record.
     Raises TradetapeError where Kafka, the registry or ClickHouse does not answer or nothing is there to compare.
     """
     store = Store(found.clickhouse_url)
-    last = _last_stored(store)
+    last = raws.last_stored(store)
     offsets = completeness.kafka_offsets(found.bootstrap_servers) if from_topic else {}
     there = sorted(offsets if from_topic else last)
     _check(there, partitions, last)
@@ -44,21 +52,12 @@ def run(found: Settings, *, from_topic: bool, partitions: Collection[int], on_pr
             schema_by_id,
             raws=records(found.bootstrap_servers, partition, first, min(end, until + 1)) if from_topic else None,
             on_progress=lambda done, p=partition, total=until + 1: on_progress(p, done, total),  # type: ignore[misc]
+            on_judged=on_judged,
+            patience=patience,
         )
         outcome.not_stored = max(0, end - until - 1)
         outcomes.append(outcome)
     return outcomes
-
-
-def _last_stored(store: Store) -> dict[int, int]:
-    """The last raw offset with a verdict in the store, by partition."""
-    try:
-        marks = store.high_water(STREAMS[topics.AUDITED].sources)
-    except QueryRefused as error:
-        if error.code not in completeness.UNKNOWN_TABLES:
-            raise
-        marks = {}
-    return {partition: mark.raw_offset for partition, mark in marks.items()}
 
 
 def _check(there: Collection[int], partitions: Collection[int], last: dict[int, int]) -> None:

@@ -22,14 +22,23 @@ class Gap(Exception):
 
 
 class Replay:
-    """Folds the raw records of ``partition`` from its first one on.
+    """Folds the raw records of ``partition`` from its first one on, or on from the state in ``store``.
 
-    ``store`` is what is committed: the state as the changelog lays it out, by key.
+    ``store`` is what is committed: the state as the changelog lays it out, by key. ``contiguous`` is False where only
+    some of the records are folded: then none is missed.
     """
 
-    def __init__(self, partition: int, schema_by_id: SchemaById) -> None:
+    def __init__(
+        self,
+        partition: int,
+        schema_by_id: SchemaById,
+        store: dict[bytes, bytes] | None = None,
+        *,
+        contiguous: bool = True,
+    ) -> None:
         self.partition = partition
-        self.store: dict[bytes, bytes] = {}
+        self.store: dict[bytes, bytes] = {} if store is None else store
+        self._contiguous = contiguous
         self._schema_by_id = schema_by_id
         self._state = PartitionState(partition, self.store)
         self._uncommitted = 0
@@ -41,7 +50,7 @@ class Replay:
 
     def fold(self, raw: RawRecord) -> list[Emitted]:
         """Judge ``raw`` and return what is sent for it. Raises Gap where it does not follow the last one."""
-        if raw.offset != self.next_offset:
+        if self._contiguous and raw.offset != self.next_offset:
             raise Gap(self.partition, self.next_offset, raw.offset - 1)
         output = core.process(raw, self._state, self._schema_by_id)
         self._state.progress.applied = raw.offset
@@ -49,6 +58,11 @@ class Replay:
         if self._uncommitted >= COMMIT_EVERY:
             self.commit()
         return list(emitted(output))
+
+    @property
+    def state(self) -> PartitionState:
+        """The state after the last record, as the next one finds it."""
+        return self._state
 
     def commit(self) -> None:
         """Write what changed into ``store``."""

@@ -68,6 +68,10 @@ class Outcome:
         return not self.different and self.gap is None
 
 
+OnJudged = Callable[[Replay, Sequence[Emitted]], object]
+"""Hears what is sent for a record, and the fold that judged it."""
+
+
 def compare(
     store: Store,
     partition: int,
@@ -76,12 +80,14 @@ def compare(
     *,
     raws: Iterable[RawRecord] | None = None,
     on_progress: Callable[[int], object] = lambda _: None,
+    on_judged: OnJudged = lambda _replay, _judged: None,
     patience: float = PATIENCE,
 ) -> Outcome:
     """Fold raw ``partition`` up to the offset ``last`` and compare with the rows of it.
 
     ``raws`` are the records of the topic; without them they are taken from the store itself. ``on_progress`` hears
-    how many are folded. Raises what Store.query and ``schema_by_id`` raise.
+    how many are folded, ``on_judged`` what is sent for each record, with the fold that judged it.
+    Raises what Store.query and ``schema_by_id`` raise.
     """
     outcome = Outcome(partition)
     replay = Replay(partition, schema_by_id)
@@ -92,7 +98,9 @@ def compare(
         pairs = _from_store(partition, groups) if raws is None else _from_topic(raws, groups)
         try:
             for raw, found in pairs:
-                comparison.observe(replay.fold(raw), found)
+                judged = replay.fold(raw)
+                comparison.observe(judged, found)
+                on_judged(replay, judged)
                 outcome.records += 1
                 if outcome.records % _REPORT_EVERY == 0:
                     on_progress(outcome.records)
@@ -156,12 +164,15 @@ class _Comparison:
         rows = [row for row in found if row.position not in set_aside]
         others = {row.row["core_version"] for row in rows} - {CORE_VERSION}
         self._outcome.set_aside += len(set_aside)
-        if others:
-            self._outcome.other_core[min(others)] += 1
-            return
         by_position: dict[Position, list[Stored]] = {}
         for row in rows:
             by_position.setdefault(row.position, []).append(row)
+        if others:
+            self._outcome.other_core[min(others)] += 1
+            for position, same in by_position.items():
+                if len(same) > 1:
+                    self._differs(position, same[0].table, "row", f"{len(same)} rows", "1 row")
+            return
         for output in judged:
             if output.topic == topics.PORTFOLIO:
                 continue  # Not stored: what it adds up to is.
@@ -186,7 +197,7 @@ class _Comparison:
         wanted = stored.as_row(table, output.record)
         for name in stored.names(table):
             if row.row[name] != wanted[name]:
-                self._differs(position, table.name, name, *_excerpts(_shown(row.row[name]), _shown(wanted[name])))
+                self._differs(position, table.name, name, *excerpts(shown(row.row[name]), shown(wanted[name])))
                 return
         self._outcome.equal += 1
 
@@ -212,14 +223,15 @@ def _is_set_aside(row: Stored) -> bool:
     return row.table == QUARANTINE.name and UNSTORABLE in row.row["reasons"]
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A field of a row as text."""
     if isinstance(value, str):
         return value
     return text(value) if isinstance(value, Decimal) else orjson.dumps(value, default=text).decode()
 
 
-def _excerpts(one: str, other: str) -> tuple[str, str]:
-    """Both around the place where they part."""
+def excerpts(one: str, other: str) -> tuple[str, str]:
+    """Two texts, both around the place where they part."""
     same = next((at for at, pair in enumerate(zip(one, other, strict=False)) if pair[0] != pair[1]), 0)
     start = max(0, same - _SHOWN // 2)
     return _excerpt(one, start), _excerpt(other, start)

@@ -174,6 +174,14 @@ class Store:
             f"AND raw_offset BETWEEN {first_offset:d} AND {last_offset:d}"
         )
 
+    def append(self, table: str, columns: Sequence[str], rows: bytes, token: str) -> None:
+        """Land ``rows``, written as RowBinary of ``columns``, in ``table``; the same ``token`` again lands nothing."""
+        settings = {**_ONE_BLOCK, "insert_deduplication_token": token, "async_insert": 0}
+        with self._errors():
+            self._connected().raw_insert(
+                table, column_names=list(columns), insert_block=rows, settings=settings, fmt="RowBinary"
+            )
+
     def stored(
         self, sources: Sequence[tuple[Table, str]], raw_partition: int, first_offset: int, last_offset: int
     ) -> set[Position]:

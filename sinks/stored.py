@@ -31,7 +31,7 @@ CAUSED = (EVENTS, QUARANTINE, RISK, ALERTS)
 PAGE = 50_000
 """Offsets per query: a fleet's rows lie far apart, so every page may read much of a table."""
 
-_SETTINGS: Mapping[str, Any] = {**results.SETTINGS, "readonly": 2, "max_bytes_before_external_sort": 256 * 1024 * 1024}
+SETTINGS: Mapping[str, Any] = {**results.SETTINGS, "readonly": 2, "max_bytes_before_external_sort": 256 * 1024 * 1024}
 
 Row = dict[str, Any]
 
@@ -68,7 +68,7 @@ def rows(
     selected = ", ".join([*(_expression(name, of) for name, of in types.items()), *_more(table)])
     sql = f"SELECT {selected} FROM (SELECT * FROM {table.full_name} WHERE {condition})"
     readers = {name: reader for name, of in types.items() if (reader := _reader(of)) is not None}
-    for line in _lines(store.raw(f"{sql} ORDER BY {order}" if order else sql, params, _SETTINGS)):
+    for line in lines(store.raw(f"{sql} ORDER BY {order}" if order else sql, params, SETTINGS)):
         row: Row = orjson.loads(line)
         for name, reader in readers.items():
             row[name] = reader(row[name])
@@ -130,7 +130,8 @@ def _reader(avro_type: Any) -> Callable[[Any], Any] | None:
     return None if inner is None else lambda values: {key: inner(value) for key, value in values.items()}
 
 
-def _lines(pieces: Iterable[bytes]) -> Iterator[bytes]:
+def lines(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """The lines of an answer that comes in ``pieces``."""
     rest = b""
     for piece in pieces:
         *whole, rest = (rest + piece).split(b"\n")

@@ -8,7 +8,7 @@ import tomllib
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -16,6 +16,7 @@ from tradetape.infra.cli.options import home_option
 from tradetape.schemas.errors import TradetapeError
 
 if TYPE_CHECKING:
+    from tradetape.processors.control.limits import LimitSet
     from tradetape.producers.events import Event
 
 _EVERYWHERE = "all"
@@ -50,7 +51,7 @@ def set_limits(file: Path, by: str, reason: str, home: Path) -> None:
     from tradetape.processors.control import limits as rules
     from tradetape.producers.bridge import orders
 
-    wanted = _read(file)
+    wanted = read_rules(file)
     text, digest = rules.text(wanted), rules.digest(wanted)
     sent = _broadcast(
         home,
@@ -65,7 +66,7 @@ def set_limits(file: Path, by: str, reason: str, home: Path) -> None:
 @click.argument("file", type=click.Path(path_type=Path))
 def check_limits(file: Path) -> None:
     """Whether FILE can be used; nothing is changed."""
-    click.echo(f"{len(_read(file).limit)} limits")
+    click.echo(f"{len(read_rules(file).limit)} limits")
 
 
 @click.group()
@@ -160,7 +161,8 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
-def _read(file: Path) -> Any:
+def read_rules(file: Path) -> LimitSet:
+    """The rules of a TOML ``file``. Raises TradetapeError with what to write instead."""
     from tradetape.processors.control import limits as rules
 
     try:

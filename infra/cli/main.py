@@ -24,6 +24,9 @@ from tradetape.infra.cli import (
     schemas,
     simulate,
     stack,
+    state,
+    verify,
+    what_if,
 )
 from tradetape.schemas.errors import TradetapeError
 
@@ -51,6 +54,9 @@ for _command in (
     *query.COMMANDS,
     *repair.COMMANDS,
     *replay.COMMANDS,
+    *verify.COMMANDS,
+    *state.COMMANDS,
+    *what_if.COMMANDS,
     *simulate.COMMANDS,
     *demo.COMMANDS,
 ):

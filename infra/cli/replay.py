@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from tradetape.infra.cli import step as stepping
+from tradetape.infra.cli.folding import progress
 from tradetape.infra.cli.options import home_option, output_option
+from tradetape.infra.cli.step import safe
 from tradetape.schemas.errors import TradetapeError
 
 if TYPE_CHECKING:
@@ -32,17 +33,25 @@ _DIFFERENT, _CANNOT = 1, 2
     multiple=True,
     help="Only this raw partition; repeatable [all].",
 )
+@click.option("--step", metavar="AGGREGATE", help="Walk one order, position, chain or instance, event by event.")
 @output_option
 @home_option
 @click.pass_context
-def replay(context: click.Context, *, source: str | None, partitions: tuple[int, ...], output: str, home: Path) -> None:
+def replay(  # noqa: PLR0917 (click passes them by name)
+    context: click.Context, source: str | None, partitions: tuple[int, ...], step: str | None, output: str, home: Path
+) -> None:
     """Judge the record again from its first event on, and compare every verdict, figure and alert with the store.
+
+    With --step nothing is compared: each event of one aggregate is shown with what it changed in the state.
 
     Exit code 0: equal to the last digit. 1: something differs or is missing, the first place is named. 2: it could not
     run. What another version of the core judged is folded and counted, not compared.
     """
+    if step is not None:
+        stepping.show(home, step, output)
+        return
     if source is None:
-        raise click.UsageError("give --from-topic or --from-store")
+        raise click.UsageError("give --from-topic or --from-store, or --step AGGREGATE")
     try:
         outcomes = _run(home, source, partitions)
     except TradetapeError as error:
@@ -51,7 +60,7 @@ def replay(context: click.Context, *, source: str | None, partitions: tuple[int,
     if output == "json":
         click.echo(json.dumps(_document(source, outcomes), indent=2))
     else:
-        _show(outcomes, source)
+        show(outcomes, source)
     if not all(outcome.agrees for outcome in outcomes):
         context.exit(_DIFFERENT)
     if not any(outcome.equal for outcome in outcomes):
@@ -67,28 +76,8 @@ def _run(home: Path, source: str, partitions: Sequence[int]) -> list[Outcome]:
 
     needed = ("registry_url", "clickhouse_url", *(("bootstrap_servers",) if source == "topic" else ()))
     found = settings.load(home, require=needed)
-    with _progress() as on_progress:
+    with progress() as on_progress:
         return replaying.run(found, from_topic=source == "topic", partitions=set(partitions), on_progress=on_progress)
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[int, int, int], object]]:
-    """A bar a partition on standard error where a person is watching."""
-    if not sys.stderr.isatty():
-        yield lambda _partition, _done, _total: None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        tasks: dict[int, Any] = {}
-
-        def update(partition: int, done: int, total: int) -> None:
-            if partition not in tasks:
-                tasks[partition] = bar.add_task(f"partition {partition}", total=total)
-            bar.update(tasks[partition], completed=done)
-
-        yield update
 
 
 def _document(source: str, outcomes: Sequence[Outcome]) -> dict[str, Any]:
@@ -110,7 +99,8 @@ def _first(outcomes: Sequence[Outcome]) -> Difference | None:
     return next((outcome.first for outcome in outcomes if outcome.first), None)
 
 
-def _show(outcomes: Sequence[Outcome], source: str) -> None:
+def show(outcomes: Sequence[Outcome], source: str) -> None:
+    """Print what became of each partition, for people."""
     from tradetape.processors.version import CORE_VERSION
     from tradetape.sinks import results
 
@@ -144,7 +134,7 @@ def _notes(outcomes: Sequence[Outcome], source: str, core_version: str) -> Itera
         yield f"{behind:,} records are not stored yet: not compared"
     first = _first(outcomes)
     if first:
-        yield f"first difference: {first.table} {first.place} {_told(first)}"
+        yield f"first difference: {first.table} {first.place} {told(first)}"
     equal, different = sum(o.equal for o in outcomes), sum(o.different for o in outcomes)
     if different:
         yield f"{different:,} rows differ, {equal:,} are equal"
@@ -154,14 +144,10 @@ def _notes(outcomes: Sequence[Outcome], source: str, core_version: str) -> Itera
         yield f"all {equal:,} rows are equal to the last digit"
 
 
-def _told(difference: Difference) -> str:
+def told(difference: Difference) -> str:
+    """What a difference is, in a line."""
     if difference.stored is None:
         return "is not stored"
     if difference.replayed is None:
         return "is stored, and nothing caused it"
-    return f"{difference.field}: stored {_safe(difference.stored)}, replayed {_safe(difference.replayed)}"
-
-
-def _safe(value: str) -> str:
-    """Control characters of recorded text must not reach a terminal."""
-    return "".join(c if c.isprintable() else "�" for c in value)
+    return f"{difference.field}: stored {safe(difference.stored)}, replayed {safe(difference.replayed)}"

@@ -66,8 +66,14 @@ def fold(delta: Mapping[str, Any], state: PartitionState) -> dict[str, Any] | No
         return None
     key = (delta["environment"], delta["portfolio"], delta["quote_asset"])
     book = state.get(Book, *key)
-    _add(book, delta)
+    figure = after(book, delta)
     state.touch(book, *key)
+    return figure
+
+
+def after(book: Book, delta: Mapping[str, Any]) -> dict[str, Any]:
+    """Add ``delta`` to its ``book``; the figures then."""
+    _add(book, delta)
     return _figure(book, delta)
 
 

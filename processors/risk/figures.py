@@ -129,6 +129,15 @@ def observe(
     return change.figures(), change.findings
 
 
+def shown(key: tuple[str, ...], at: int, state: PartitionState) -> Figures:
+    """The figures of the position at ``key`` as an event of it at the time ``at`` shows them that changes nothing else.
+
+    ``state`` is one to look at: an equity above the peak raises it.
+    """
+    names = ("environment", "account", "instance_name", "connector_name", "trading_pair")
+    return _Change({**dict(zip(names, key, strict=True)), "event_type": ""}, at, state).now()
+
+
 def _due(event: Mapping[str, Any], at: int, order: Order | None, state: PartitionState) -> list[Execution]:
     """The executions to fold now: those that waited, then the event's own."""
     is_fill = event["event_type"] == "order_filled"
@@ -254,8 +263,10 @@ class _Change:
 
     def figures(self) -> Figures | None:
         """The figures now, None where the event changed none."""
-        if not self.is_changed:
-            return None
+        return self.now() if self.is_changed else None
+
+    def now(self) -> Figures:
+        """The figures now."""
         state, quote, instance = self.state, self.assets.quote, self._instance()
         standing = self._stand(quote)
         position = state.find(Position, *self.position_key) or Position()

@@ -133,7 +133,7 @@ def a_finding_less(landed: Rows) -> tuple[Any, ...]:
     row = next(row for row in landed if row.table is EVENTS and row.record["findings"])
     findings = row.record["findings"]
     row.record["findings"] = []
-    return row.place, "events", "findings", "[]", replay._shown(findings)[:160]
+    return row.place, "events", "findings", "[]", replay.shown(findings)[:160]
 
 
 def another_reason(landed: Rows) -> tuple[Any, ...]:

@@ -1,0 +1,150 @@
+"""Raw records out of the store, and which of them count at a time in the past (decision 10)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import orjson
+
+from tradetape.processors.reading import RawRecord
+from tradetape.schemas import topics
+from tradetape.schemas.errors import TradetapeError
+from tradetape.sinks import results, stored
+from tradetape.sinks.batch import STREAMS, UNSTORABLE
+from tradetape.sinks.store import QueryRefused, Store
+
+UNKNOWN_TABLES = frozenset({60, 81})
+"""ClickHouse's codes for a table or database that is not there: the sink has not run yet."""
+
+_ALONE = f"length(reasons) = 1 AND reasons[1] = '{UNSTORABLE}'"
+_LOST = f"({_ALONE} AND raw_schema_id = -1)"
+"""Verdicts of the quarantine that hold no bytes of their event (stored.lost_bytes)."""
+
+_RAW = "raw_offset, toUnixTimestamp64Micro(ingest_ts_utc) AS at, hex(raw) AS bytes"
+
+
+class Last(NamedTuple):
+    """The last record of a stretch: what names it."""
+
+    raw_partition: int
+    raw_offset: int
+    event_id: str
+    ingest_ts_utc: int
+
+
+def last_stored(store: Store) -> dict[int, int]:
+    """The last raw offset with a verdict in the store, by partition; empty where nothing is stored yet."""
+    try:
+        marks = store.high_water(STREAMS[topics.AUDITED].sources)
+    except QueryRefused as error:
+        if error.code not in UNKNOWN_TABLES:
+            raise
+        marks = {}
+    return {partition: mark.raw_offset for partition, mark in sorted(marks.items())}
+
+
+def known(store: Store, known_at: int | None) -> dict[int, int]:
+    """The last offset that each partition had taken in at ``known_at`` (µs); partitions that had none are left out.
+
+    A record counts where it and all before it have an ingest time up to then.
+    """
+    last = last_stored(store)
+    if known_at is None:
+        return last
+    later = store.query(
+        "SELECT raw_partition, min(raw_offset) FROM ("
+        + " UNION ALL ".join(
+            f"SELECT raw_partition, raw_offset FROM tradetape.{table} WHERE derived_seq = 0 "
+            "AND ingest_ts_utc > fromUnixTimestamp64Micro({known_at:Int64}, 'UTC')"
+            for table in ("events", "quarantine")
+        )
+        + ") GROUP BY raw_partition",
+        {"known_at": known_at},
+    )
+    until = last | {int(row[0]): int(row[1]) - 1 for row in later}
+    return {partition: offset for partition, offset in sorted(until.items()) if offset >= 0}
+
+
+def _check_whole(store: Store, partition: int, last: int) -> None:
+    """Raise TradetapeError where a record of ``partition`` up to ``last`` is not stored."""
+    rows = store.query(
+        "SELECT uniqExact(raw_offset) FROM ("
+        + " UNION ALL ".join(
+            f"SELECT raw_offset FROM tradetape.{table} WHERE derived_seq = 0 "
+            "AND raw_partition = {partition:Int32} AND raw_offset BETWEEN 0 AND {last:Int64}"
+            for table in ("events", "quarantine")
+        )
+        + ")",
+        {"partition": partition, "last": last},
+    )
+    missing = last + 1 - int(rows[0][0])
+    if missing:
+        raise incomplete(partition, f"{missing:,} of {last + 1:,} records are not stored")
+
+
+def incomplete(partition: int, why: str) -> TradetapeError:
+    """What is not whole cannot be folded exactly."""
+    return TradetapeError(
+        f"raw partition {partition} is not whole in the store: {why}",
+        hint="`tradetape verify` names the place, `tradetape query completeness` compares with Kafka",
+    )
+
+
+def read(store: Store, partition: int, first: int, last: int) -> Iterator[RawRecord]:
+    """The raw records of ``partition`` between two offsets (both included), in order, whatever became of them."""
+    yield from _pages(store, partition, first, last, events="1", quarantine=f"NOT {_LOST}")
+
+
+def following(store: Store, partition: int, first: int, last: int) -> Iterator[RawRecord]:
+    """``read``, and every one of them. Raises TradetapeError where one is missing."""
+    expected = first
+    for raw in read(store, partition, first, last):
+        if raw.offset != expected:
+            raise incomplete(partition, f"offsets {expected} to {raw.offset - 1} are missing")
+        expected += 1
+        yield raw
+    if expected <= last:
+        raise incomplete(partition, f"offsets {expected} to {last} are missing")
+
+
+def accepted(store: Store, partition: int, last: int, at: int) -> Iterator[RawRecord]:
+    """Of the records up to ``last``, in order, the accepted ones whose event happened up to ``at`` (µs).
+
+    Raises TradetapeError where a record up to ``last`` is missing.
+    """
+    _check_whole(store, partition, last)
+    until = f"ts_utc <= fromUnixTimestamp64Micro(toInt64({int(at)}), 'UTC')"
+    kept = f"{until} AND {_ALONE} AND raw_schema_id != -1"
+    yield from _pages(store, partition, 0, last, events=until, quarantine=kept)
+
+
+def _pages(store: Store, partition: int, first: int, last: int, *, events: str, quarantine: str) -> Iterator[RawRecord]:
+    """``events`` and ``quarantine`` are the conditions on rows of the two tables."""
+    selected = " UNION ALL ".join(
+        f"SELECT raw_offset, ingest_ts_utc, raw FROM tradetape.{table} WHERE derived_seq = 0 "
+        "AND raw_partition = {partition:Int32} AND raw_offset BETWEEN {first:Int64} AND {last:Int64} "
+        f"AND ({condition})"
+        for table, condition in (("events", events), ("quarantine", quarantine))
+    )
+    sql = f"SELECT {_RAW} FROM ({selected}) ORDER BY raw_offset LIMIT 1 BY raw_offset"
+    for start in range(first, last + 1, stored.PAGE):
+        bounds = {"partition": partition, "first": start, "last": min(start + stored.PAGE - 1, last)}
+        for line in stored.lines(store.raw(sql, bounds, stored.SETTINGS)):
+            row = orjson.loads(line)
+            yield RawRecord(partition, row["raw_offset"], row["at"], bytes.fromhex(row["bytes"]))
+
+
+def last_of(store: Store, partition: int, offset: int) -> Last:
+    """What names the record of ``partition`` at ``offset``. Raises TradetapeError where it is not stored."""
+    params: dict[str, Any] = {"partition": partition, "offset": offset}
+    sql = " UNION ALL ".join(
+        "SELECT toString(event_id) AS event_id, toUnixTimestamp64Micro(ingest_ts_utc) AS at "
+        f"FROM tradetape.{table} WHERE derived_seq = 0 "
+        "AND raw_partition = {partition:Int32} AND raw_offset = {offset:Int64}"
+        for table in ("events", "quarantine")
+    )
+    found = store.query(f"SELECT * FROM ({sql}) LIMIT 1", params, results.SETTINGS)
+    if not found:
+        raise incomplete(partition, f"offset {offset} is not stored")
+    return Last(partition, offset, str(found[0][0]), int(found[0][1]))
