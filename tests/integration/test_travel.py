@@ -381,39 +381,50 @@ def test_a_snapshot_that_was_changed_is_told_and_not_used(store: Store) -> None:
         snapshots.newest(store, 0, 60)
 
 
-@pytest.fixture(scope="module")
-def traffic(stack: Tradetape) -> Tradetape:
-    """A stack that has stored orders with defects, repeats and poison."""
+@pytest.mark.req("S1-06", "S1-07", "S1-08", "N-06", "P-06")
+@pytest.mark.usefixtures("our_schemas")
+def test_the_commands(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRADETAPE_CLICKHOUSE_URL", store.url)
+    monkeypatch.setenv("TRADETAPE_REGISTRY_URL", "http://localhost:1")
+
+    def said(*arguments: str) -> str:
+        done = CliRunner().invoke(cli.tradetape, ["--home", str(tmp_path), *arguments])
+        assert done.exit_code == 0, done.output
+        return done.stdout
+
+    figure = last_figure()
+    name, pair = figure["instance_name"], figure["trading_pair"]
+    assert "sha256" in said("snapshot")
+    assert said("snapshot") == "nothing new is stored since the last snapshots\n"
+    assert len(said("snapshot", "--list").splitlines()) == 2 + PARTITIONS
+    (position,) = json.loads(said("state", "position", name, pair, "--output", "json"))["found"]
+    assert position["net_base"] == plain(figure["net_base"])
+    assert position["snapshot"]["raw_offset"] == LOG[figure["raw_partition"]][-1].offset
+    told = said("state", "instance", name, "--known-at", times.text(figure["ingest_ts_utc"]))
+    assert ["figures[0].realised_quote", plain(figure["realised_quote"])] in [
+        line.split() for line in told.splitlines()
+    ]
+    assert times.text(figure["ts_utc"]) in said("state", "position", name, pair, "--timeline")
+    assert "exposure_net" in said("state", "portfolio")
+    (order,) = store.query("SELECT order_id FROM tradetape.events WHERE event_type = 'order_filled' LIMIT 1")[0]
+    assert "is_open" in said("state", "order", order)
+    assert f"order {order}\n" in said("replay", "--step", order)
+    rules = tmp_path / "other.toml"
+    rules.write_text('[[limit]]\nname = "orders"\nfigure = "open_orders"\nat_most = "0"\nenvironment = "paper"\n')
+    assert "limit_breached" in said("what-if", "--limits", str(rules))
+    assert said("verify").endswith("OK: everything that is stored follows from the stored bytes\n")
+
+
+@pytest.mark.req("P-06", "P-02")
+def test_a_running_stack_verifies(stack: Tradetape) -> None:
     found = settings.load(stack.home)
     sender = Sender(found.bootstrap_servers)
     sender.send(Load(Registry(found.registry_url)).records(uuid.uuid4().int % 10**6, 100))
     sender.flush()
     assert completeness.wait_until_stored(Store(found.clickhouse_url), found.bootstrap_servers, 60) == 0
-    return stack
-
-
-@pytest.mark.req("S1-06", "S1-07", "S1-08", "P-06", "N-06")
-def test_the_commands_on_a_running_stack(traffic: Tradetape, tmp_path: Path) -> None:
-    def said(*arguments: str) -> str:
-        done = CliRunner().invoke(cli.tradetape, ["--home", str(traffic.home), *arguments])
-        assert done.exit_code == 0, done.output
-        return done.stdout
-
-    figure = traffic.sql("SELECT * FROM tradetape.risk WHERE fills > 0 ORDER BY ingest_ts_utc DESC LIMIT 1")[0]
-    name, pair = figure["instance_name"], figure["trading_pair"]
-    assert "sha256" in said("snapshot")
-    assert "sha256" in said("snapshot", "--list")
-    (position,) = json.loads(said("state", "position", name, pair, "--output", "json"))["found"]
-    assert position["net_base"] == figure["net_base"]
-    assert position["snapshot"] is not None
-    told = said("state", "instance", name, "--known-at", figure["ingest_ts_utc"])
-    assert f"figures[0].realised_quote  {figure['realised_quote']}" in " ".join(told.split()).replace(" ", "  ")
-    assert figure["ts_utc"] in said("state", "position", name, pair, "--timeline")
-    assert "exposure_net" in said("state", "portfolio")
-    order = traffic.sql(f"SELECT order_id FROM tradetape.events WHERE instance_name = '{name}' AND order_id != ''")[0]
-    assert "is_open" in said("state", "order", order["order_id"])
-    assert f"order {order['order_id']}" in said("replay", "--step", order["order_id"])
-    rules = tmp_path / "other.toml"
-    rules.write_text('[[limit]]\nname = "orders"\nfigure = "orders_1h"\nat_most = "0"\nenvironment = "live"\n')
-    assert "limit_breached" in said("what-if", "--limits", str(rules))
-    assert said("verify").endswith("OK: everything that is stored follows from the stored bytes\n")
+    done = CliRunner().invoke(cli.tradetape, ["--home", str(stack.home), "verify", "--output", "json"])
+    answer = json.loads(done.stdout)
+    assert done.exit_code == 0, answer
+    assert answer["ok"] is True
+    assert answer["portfolios"]["equal"] > 0
+    assert answer["portfolios"]["not_compared"] == 0
