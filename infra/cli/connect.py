@@ -7,7 +7,7 @@ import os
 import resource
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tradetape.infra.cli.options import home_option, output_option
+from tradetape.infra.cli.options import home_option, output_option, source_options
 
 if TYPE_CHECKING:
     from tradetape.infra.connect import SourceConfig
@@ -30,18 +30,7 @@ SHOWN = 4
 @click.argument("kind", required=False)
 @click.argument("location", required=False)
 @click.option("--config", type=click.Path(path_type=Path), help="All sources of this file [./tradetape.toml].")
-@click.option("--name", default="", help="What the source is called in reports [the bot].")
-@click.option("--instance", default="", help="The bot [name of the file or database].")
-@click.option("--producer", default="", help="The service that emits its events [KIND].")
-@click.option("--connector", default="", help="The exchange connector, where records do not say [as KIND has it].")
-@click.option("--account", default="", help="The exchange account.")
-@click.option("--environment", default="", help="live, paper, testnet or backtest [what the connector's name says].")
-@click.option("--owner", default="", help="Who answers for the bot.")
-@click.option("--source-id", default="", help="Identity of the store [its fingerprint].")
-@click.option(
-    "--quote", metavar="ASSET", default="", help="What bare symbols such as QQQ are quoted in [as KIND has it]."
-)
-@click.option("--legacy", is_flag=True, help="Records may lack correlation ids (all kinds but envelope may).")
+@source_options
 @click.option("--follow/--once", default=True, help="Wait for new records, or stop at the end [--follow].")
 @click.option(
     "--interval", type=click.FloatRange(0.01, 3600), default=1.0, show_default=True, help="Seconds between looks."
@@ -71,28 +60,33 @@ def connect(
     if show_status:
         _show_status(home, output)
     elif kind is None:
-        given = [f"--{name.replace('_', '-')}" for name, value in said.items() if value] + ["--legacy"] * legacy
-        if given:
-            raise click.UsageError(
-                f"{' and '.join(given)} are of one source: give KIND and LOCATION, or write the file"
-            )
-        _run(home, _from_file(config), follow=follow, interval=interval)
+        refuse_of_one(said, legacy=legacy)
+        _run(home, from_file(config), follow=follow, interval=interval)
     elif location is None or config is not None:
         raise click.UsageError("give KIND and LOCATION, or --config FILE")
     else:
-        _run(home, [_one(kind, location, legacy, said)], follow=follow, interval=interval)
+        _run(home, [one(kind, location, legacy=legacy, said=said)], follow=follow, interval=interval)
 
 
 COMMANDS: tuple[click.Command, ...] = (connect,)
 
 
-def _from_file(path: Path | None) -> list[SourceConfig]:
+def refuse_of_one(said: Mapping[str, str], *, legacy: bool) -> None:
+    """Raise UsageError where options of one source were given without one."""
+    given = [f"--{name.replace('_', '-')}" for name, value in said.items() if value] + ["--legacy"] * legacy
+    if given:
+        raise click.UsageError(f"{' and '.join(given)} are of one source: give KIND and LOCATION, or write the file")
+
+
+def from_file(path: Path | None) -> list[SourceConfig]:
+    """The sources of the file at ``path``, without one of ./tradetape.toml. Raises TradetapeError."""
     from tradetape.infra import connect_file
 
     return connect_file.read(path or connect_file.DEFAULT, os.environ)
 
 
-def _one(kind: str, location: str, legacy: bool, said: dict[str, Any]) -> SourceConfig:
+def one(kind: str, location: str, *, legacy: bool, said: Mapping[str, Any]) -> SourceConfig:
+    """The source that a command line names. Raises UsageError and TradetapeError."""
     from tradetape.infra import connect_file
     from tradetape.infra.connect import SourceConfig, expand
 

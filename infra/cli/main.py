@@ -19,6 +19,7 @@ from tradetape.infra.cli import (
     ingest,
     limits,
     query,
+    reconcile,
     repair,
     replay,
     schemas,
@@ -57,6 +58,7 @@ for _command in (
     *verify.COMMANDS,
     *state.COMMANDS,
     *what_if.COMMANDS,
+    *reconcile.COMMANDS,
     *simulate.COMMANDS,
     *demo.COMMANDS,
 ):

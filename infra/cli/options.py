@@ -36,3 +36,36 @@ output_option = click.option(
     help="For people or for programs.",
 )
 """Adds ``--output table|json``: the command gets ``output: str``."""
+
+
+def source_options(command: F) -> F:
+    """Adds what is said of one native store: ``legacy: bool``, and the rest as texts, empty where nothing was said."""
+    for option in reversed(
+        (
+            click.option("--name", default="", help="What the source is called in reports [the bot]."),
+            click.option("--instance", default="", help="The bot [name of the file or database]."),
+            click.option("--producer", default="", help="The service that emits its events [KIND]."),
+            click.option(
+                "--connector", default="", help="The exchange connector, where records do not say [as KIND has it]."
+            ),
+            click.option("--account", default="", help="The exchange account."),
+            click.option(
+                "--environment",
+                default="",
+                help="live, paper, testnet or backtest [what the connector's name says].",
+            ),
+            click.option("--owner", default="", help="Who answers for the bot."),
+            click.option("--source-id", default="", help="Identity of the store [its fingerprint]."),
+            click.option(
+                "--quote",
+                metavar="ASSET",
+                default="",
+                help="What bare symbols such as QQQ are quoted in [as KIND has it].",
+            ),
+            click.option(
+                "--legacy", is_flag=True, help="Records may lack correlation ids (all kinds but envelope may)."
+            ),
+        )
+    ):
+        command = option(command)
+    return command

@@ -212,6 +212,18 @@ class Store:
         with self.asking() as client:
             return bool(client.execute_command("XRANGE", stream, str(entry_id), str(entry_id)))
 
+    def entries(self, stream: str, count: int) -> Iterator[tuple[EntryId, Fields]]:
+        """All entries of ``stream``, ``count`` in one read, without a group: nothing in Redis changes."""
+        start = "-"
+        while True:
+            with self.asking() as client:
+                page = client.execute_command("XRANGE", stream, start, "+", "COUNT", count)
+            for entry_id, fields in page:
+                yield EntryId.of(entry_id), _fields(fields)
+            if len(page) < count:
+                return
+            start = f"({page[-1][0].decode()}"
+
     def make_group(self, stream: str, group: str, after: EntryId) -> tuple[bool, str]:
         """Make ``group`` at ``after`` where it is not there: whether it was made, and why it cannot be."""
         with self.asking() as client:
