@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from tradetape.sinks.reconciliation.differences import Difference, Values
-from tradetape.sinks.reconciliation.records import Record
+from tradetape.sinks.reconciliation.records import UNMAPPED, Record
 
 MISSING, UNEXPECTED, CHANGED, NOT_ACCEPTED = "missing", "unexpected", "changed", "not_accepted"
 """A native record that is not stored · a stored one that the source does not have · both, with other values · stored
@@ -181,11 +181,15 @@ class _Comparison:
             self._changed.setdefault(key, []).append(record)
 
     def _take_duplicate(self, record: Record, candidates: Sequence[_Seen]) -> None:
-        seen = _best([each for each in candidates if not each.state], record.position, b"")
+        digest = record.digest
+        seen = _best([each for each in candidates if not each.state], record.position, digest)
         if seen is None:
             self._outcome.repeats += 1
-        else:
-            seen.state = DUPLICATE
+            return
+        seen.state = DUPLICATE
+        if seen.digest != digest and record.event_type != UNMAPPED:  # whose bytes a duplicate does not keep
+            key = (record.source_id, record.event_id, seen.position, seen.digest)
+            self._changed.setdefault(key, []).append(record)
 
     def _take_unexpected(self, record: Record) -> None:
         tally = self._tally(record)

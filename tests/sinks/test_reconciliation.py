@@ -134,6 +134,13 @@ def test_what_is_stored_as_a_duplicate_alone_must_be_accepted_elsewhere() -> Non
     assert told(outcome_of(native, rows, elsewhere={"e1", "e2"})) == set()
 
 
+def test_what_is_stored_as_a_duplicate_alone_is_compared_too() -> None:
+    (found,) = outcome_of(
+        [record(1)], stored([record(1, **{"payload.price": "7"})], "duplicate"), elsewhere={"e1"}
+    ).differences
+    assert (found.kind, found.values) == (CHANGED, (("payload.price", "1", "7"),))
+
+
 def test_a_refused_attempt_at_what_was_accepted_is_a_repeat() -> None:
     native = [record(1)]
     refused = record(1, position=None, **{"payload.error": "no price"})
