@@ -40,7 +40,7 @@ def read(path: Path) -> Iterator[Trade]:
     """The trades of the file at ``path``. Raises TradetapeError for what cannot be read, with the line."""
     try:
         with path.open(newline="", encoding="utf-8") as file:
-            lines = csv.DictReader(file)
+            lines = csv.DictReader(file, restval="")
             missing = [name for name in NEEDED if name not in (lines.fieldnames or ())]
             if missing:
                 raise TradetapeError(
@@ -64,7 +64,7 @@ def _trade(path: Path, line: int, row: dict[str, str]) -> Trade:
             amount=_number(row["amount"]),
             line=line,
         )
-    except (values.Unmappable, numbers.NumberError, AttributeError) as error:
+    except (values.Unmappable, numbers.NumberError) as error:
         raise TradetapeError(f"{path}:{line}: {error}", hint="the line is cut or was edited; put it right") from error
 
 
