@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
-from tradetape.infra import completeness
 from tradetape.infra.connect import Connector, SourceConfig, connector, defaults
 from tradetape.infra.settings import Settings
 from tradetape.processors.control import limits
@@ -23,6 +22,7 @@ from tradetape.producers.emitter import Emitter
 from tradetape.producers.events import Event
 from tradetape.schemas import numbers
 from tradetape.schemas.errors import TradetapeError
+from tradetape.sinks import raws
 from tradetape.sinks.reconciliation import beside, compare, parity, portfolios, stored
 from tradetape.sinks.reconciliation.beside import Said
 from tradetape.sinks.reconciliation.compare import Outcome, Tally, Ways

@@ -6,7 +6,6 @@ from collections.abc import Callable, Collection
 
 from tradetape.infra import completeness
 from tradetape.infra.settings import Settings
-from tradetape.schemas import topics
 from tradetape.schemas.errors import TradetapeError
 from tradetape.schemas.registry import Registry
 from tradetape.sinks import raws, replay

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import orjson
 
 from tradetape.processors.control import limits
+from tradetape.processors.control.holding import InForce
 from tradetape.processors.control.limits import LimitSet
-from tradetape.processors.control.watch import InForce
 from tradetape.processors.emission import Emitted
 from tradetape.processors.reading import RawRecord, SchemaById
 from tradetape.processors.replay import Replay
@@ -64,8 +64,9 @@ class WhatIf:
     def _put_in_force(self) -> None:
         """The limits of a control record held for no event: they are replaced before the next."""
         state = self._other.state
-        if state.get(InForce).limits != self._limits:
-            state.touch(InForce(self._limits))
+        in_force = state.get(InForce)
+        if in_force.limits != self._limits:
+            state.touch(InForce(self._limits, in_force.sets + 1))
 
 
 def decisions(judged: Sequence[Emitted]) -> list[Decision]:

@@ -19,7 +19,7 @@ UNKNOWN_TABLES = frozenset({60, 81})
 
 _ALONE = f"length(reasons) = 1 AND reasons[1] = '{UNSTORABLE}'"
 _LOST = f"({_ALONE} AND raw_schema_id = -1)"
-"""Verdicts of the quarantine that hold no bytes of their event (stored.lost_bytes)."""
+"""Verdicts of the quarantine that hold no bytes of their event (replay.raw_of)."""
 
 _RAW = "raw_offset, toUnixTimestamp64Micro(ingest_ts_utc) AS at, hex(raw) AS bytes"
 

@@ -14,12 +14,13 @@ if TYPE_CHECKING:
 
 def open_record(home: Path) -> tuple[Store, SchemaById]:
     """The store, and the writer schemas by which its original bytes are read. Raises TradetapeError."""
-    from tradetape.infra import replay, settings
+    from tradetape.infra import settings
     from tradetape.schemas.registry import Registry
+    from tradetape.sinks import raw_log
     from tradetape.sinks.store import Store as ClickHouse
 
     found = settings.load(home, require=("clickhouse_url", "registry_url"))
-    return ClickHouse(found.clickhouse_url), replay.writer_schemas(Registry(found.registry_url))
+    return ClickHouse(found.clickhouse_url), raw_log.writer_schemas(Registry(found.registry_url))
 
 
 @contextmanager

@@ -15,13 +15,13 @@ from typing import Any, ClassVar
 
 import msgspec
 
+from tradetape.processors import shelf
 from tradetape.processors.control import limits, patterns
 from tradetape.processors.control.figures import FIGURES
 from tradetape.processors.control.limits import Limit
 from tradetape.processors.findings import OPENED, RESOLVED, Finding, finding
+from tradetape.processors.shelf import Entry
 from tradetape.processors.state import SEPARATOR, PartitionState, Record
-from tradetape.processors.trading_state import shelf
-from tradetape.processors.trading_state.shelf import Entry
 from tradetape.schemas.numbers import text
 
 KEPT, WARNED, BREACHED = "", "warning", "breached"

@@ -12,8 +12,8 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import ClassVar
 
+from tradetape.processors.shelf import Entry
 from tradetape.processors.state import Record
-from tradetape.processors.trading_state.shelf import Entry
 
 ZERO = Decimal(0)
 

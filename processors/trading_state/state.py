@@ -23,10 +23,10 @@ from decimal import Decimal
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
+from tradetape.processors import shelf
 from tradetape.processors.reading import RawRecord
 from tradetape.processors.risk import instance_key
 from tradetape.processors.state import PartitionState
-from tradetape.processors.trading_state import shelf
 from tradetape.processors.trading_state.records import (
     MOST_CHARACTERS,
     MOST_COUNTED,

@@ -8,8 +8,9 @@ from typing import Any
 
 import orjson
 
+from tradetape.processors import shelf
+from tradetape.processors.shelf import Entry
 from tradetape.processors.state import PartitionState
-from tradetape.processors.trading_state import shelf
 from tradetape.processors.trading_state.records import (
     HeldPosition,
     NewsRisk,
@@ -19,7 +20,6 @@ from tradetape.processors.trading_state.records import (
     Standing,
     Universe,
 )
-from tradetape.processors.trading_state.shelf import Entry
 from tradetape.schemas import numbers, times
 from tradetape.schemas.numbers import WIDE
 

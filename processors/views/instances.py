@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from tradetape.processors import trading_state
+from tradetape.processors import shelf, trading_state
 from tradetape.processors.control.holding import Held
 from tradetape.processors.control.kill import Kills, Notice, Obedience
 from tradetape.processors.risk import figures as risk_figures
+from tradetape.processors.state import SEPARATOR
 from tradetape.processors.trading_state.records import Settings, Standing
 from tradetape.processors.views import orders, positions
 from tradetape.processors.views.look import Look
@@ -62,10 +63,12 @@ def own_state(look: Look, owner: Owner) -> Mapping[str, Any] | None:
 
 def limits(look: Look, owner: Owner) -> Iterator[dict[str, Any]]:
     """The limits that the instance does not keep, or is on its way to break; of all others nothing is kept."""
-    for name in look.names(Held):
-        held = look.state.get(Held, *name)
-        if name[1:4] == owner:
-            yield {"limit": name[0], "of": list(filter(None, name[4:])), "level": held.level, "towards": held.towards}
+    for name, held in shelf.names_and_entries(look.state, Held, *owner):
+        limit, *told_apart = name.split(SEPARATOR)
+        counting = {
+            mark: which.seen for mark, which in (("warning", held.warning), ("breached", held.breach)) if which.seen
+        }
+        yield {"limit": limit, "of": list(filter(None, told_apart)), "level": held.level, "counting": counting}
 
 
 def kills(look: Look, owner: Owner) -> Iterator[dict[str, Any]]:
