@@ -22,7 +22,8 @@ from tests.schemas.test_codec_generated import EXPANDED, value_of
 from tradetape.processors import repeats
 from tradetape.processors.reading import RawRecord
 from tradetape.processors.state import PartitionState
-from tradetape.processors.trading_state import records, shelf
+from tradetape.processors import shelf
+from tradetape.processors.trading_state import records
 from tradetape.processors.trading_state.records import OpenOrder
 from tradetape.processors.trading_state.state import Changes, observe
 from tradetape.processors.trading_state.view import as_json, view

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tradetape.processors.control.limits import LimitSet, Portfolio
+from tradetape.processors.control.limits import LimitSet, Scope
 from tradetape.sinks.reconciliation import beside, parity, portfolios
 from tradetape.sinks.reconciliation.beside import Said
 from tradetape.sinks.reconciliation.parity import Order, Tolerance
@@ -225,7 +225,7 @@ def test_the_last_figure_of_one_of_the_partitions_has_to_be_the_sum() -> None:
 
 
 def test_a_named_portfolio_has_the_members_that_the_limits_in_force_gave_it() -> None:
-    only_a = LimitSet(portfolio={"desk": Portfolio(instance="a")})
+    only_a = LimitSet(portfolio={"desk": Scope(instance="a")})
     in_force = InForce([(0, 3, only_a), (0, 11, LimitSet()), (1, 3, only_a)])
     desk = figure("desk", members=1, realised_quote="5", fees_quote="0.75", unrealised_quote="2")
     desk |= {"exposure_gross": "30", "exposure_net": "30"}
