@@ -33,15 +33,16 @@ def query(name: str | None, params: tuple[str, ...], output: str, list_queries: 
     from tradetape.sinks import queries, results
 
     if list_queries:
+        width = max(map(len, queries.listing()))
         for each in queries.listing().values():
-            click.echo(f"{each.name:<20} {each.purpose}")
+            click.echo(f"{each.name:<{width}} {each.purpose}")
             for param in each.params:
                 default = "required" if param.default is None else f"default {param.default!r}"
                 choices = f", one of {' '.join(param.choices)}" if param.choices else ""
-                click.echo(f"{'':<20}   --param {param.name}=… ({param.type}, {default}{choices})")
+                click.echo(f"{'':<{width}}   --param {param.name}=… ({param.type}, {default}{choices})")
         return
     if name is None:
-        raise TradetapeError("which query?", hint=f"there are {', '.join(queries.listing())}")
+        raise TradetapeError("which query?", hint=queries.LIST)
     queries.load(name)
     given = dict(_pair(param) for param in params)
     if name == "completeness":

@@ -1,8 +1,8 @@
 """Named queries: every ``queries/*.sql`` is one.
 
-The first comment line says what it answers; lines ``-- param: name Type = default`` declare what it takes, as
-ClickHouse's own typed parameters. A parameter without a default must be given; `` in a|b`` at the end of such a line
-lists the values it may have.
+The first comment line says what it answers, further ones what a reader must know; lines ``-- param: name Type =
+default`` declare what it takes, as ClickHouse's own typed parameters. A parameter without a default must be given;
+`` in a|b`` at the end of such a line lists the values it may have.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -19,6 +20,7 @@ from tradetape.sinks.results import SETTINGS
 from tradetape.sinks.store import QueryRefused, Store
 
 _PARAM = re.compile(r"-- param: (\w+) (\w+)(?: = (\S+))?(?: in (\S+))?\Z")
+LIST = "`tradetape query --list` lists them"
 BAD_PARAMETER = 457
 READ_ONLY: Mapping[str, Any] = {"readonly": 2}
 
@@ -35,10 +37,11 @@ class Param:
 
 @dataclass(frozen=True, slots=True)
 class NamedQuery:
-    """One named query."""
+    """One named query; ``notes`` are what its head says beyond the purpose."""
 
     name: str
     purpose: str
+    notes: str
     params: Sequence[Param]
     sql: str
 
@@ -70,10 +73,12 @@ def listing() -> Mapping[str, NamedQuery]:
 
 
 def load(name: str) -> NamedQuery:
-    """The query ``name``. Raises TradetapeError, which lists the names there are."""
+    """The query ``name``. Raises TradetapeError, which names those that are spelt alike."""
     query = listing().get(name)
     if query is None:
-        raise TradetapeError(f"no query {name!r}", hint=f"there are {', '.join(listing())}")
+        alike = get_close_matches(name, listing())
+        meant = f"did you mean {' or '.join(alike)}? " if alike else ""
+        raise TradetapeError(f"no query {name!r}", hint=f"{meant}{LIST}")
     return query
 
 
@@ -112,6 +117,7 @@ def _parse(name: str, text: str) -> NamedQuery:
     if not head or head[0].startswith("-- param"):
         raise ValueError(f"{name}.sql does not begin with its purpose")
     params = []
+    notes = " ".join(line[3:] for line in head[1:] if not line.startswith("-- param"))
     for line in head:
         if line.startswith("-- param"):
             match = _PARAM.match(line)
@@ -121,4 +127,4 @@ def _parse(name: str, text: str) -> NamedQuery:
             choices = tuple(match.group(4).split("|")) if match.group(4) else ()
             default = None if default is None else default.strip("'")
             params.append(Param(match.group(1), match.group(2), default, choices))
-    return NamedQuery(name, head[0][3:], tuple(params), "\n".join(lines[len(head) :]))
+    return NamedQuery(name, head[0][3:], notes, tuple(params), "\n".join(lines[len(head) :]))
