@@ -1,4 +1,5 @@
-"""The reference, from the catalogue: event types, what native types become, findings, reasons, and an AsyncAPI file.
+"""The reference, as it is in the code: event types, what native types become, findings, reasons, named queries, and an
+AsyncAPI file.
 
 Nothing of it is written by hand or kept in the repository: ``tradetape schemas docs FOLDER`` writes it.
 """
@@ -25,6 +26,7 @@ from tradetape.schemas.catalogue import (
     logical,
     output_schema,
 )
+from tradetape.sinks import queries
 
 AVRO = "application/vnd.apache.avro+json;version=1.9.0"
 ASYNCAPI = "3.0.0"
@@ -36,6 +38,7 @@ def pages() -> dict[str, str]:
         "events.md": _lines(_events()),
         "native-types.md": _lines(_native_types()),
         "findings.md": _lines(_findings()),
+        "queries.md": _lines(_queries()),
         "asyncapi.json": json.dumps(asyncapi(), ensure_ascii=False) + "\n",
     }
 
@@ -216,6 +219,27 @@ def _findings() -> Iterator[str]:
             for code, reason in rules.REASONS.items()
         ],
     )
+
+
+def _queries() -> Iterator[str]:
+    yield "# Named queries"
+    yield ""
+    yield "`tradetape query NAME --param name=value`; a parameter marked ● must be given, `''` is all. Moments are"
+    yield "ISO-8601 in UTC, from `since` on and before `until`. The statements are in `sinks/queries/`."
+    for query in queries.listing().values():
+        yield ""
+        yield f"## {query.name}"
+        yield ""
+        yield " ".join(part for part in (query.purpose, query.notes) if part)
+        if query.params:
+            yield ""
+            yield from _table(("parameter", "", "type", "default", "values"), map(_parameter, query.params))
+
+
+def _parameter(param: queries.Param) -> tuple[str, str, str, str, str]:
+    default = "" if param.default is None else f"`{param.default}`" if param.default else "`''`"
+    values = ", ".join(f"`{value}`" for value in param.choices)
+    return f"`{param.name}`", "●" if param.default is None else "", param.type, default, values
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:

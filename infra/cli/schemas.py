@@ -68,7 +68,7 @@ def list_(home: Path, output: str) -> None:
 @schemas.command()
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 def docs(folder: Path) -> None:
-    """Write the reference into FOLDER: event types, native types, findings, and an AsyncAPI file."""
+    """Write the reference into FOLDER: event types, native types, findings, named queries, an AsyncAPI file."""
     from tradetape.infra import reference
 
     folder.mkdir(parents=True, exist_ok=True)

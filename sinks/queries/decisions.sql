@@ -14,7 +14,8 @@ SELECT ts_utc, instance_name, trading_pair, event_type,
        coalesce(nullIf(JSONExtractString(payload, 'reasoning'), ''), nullIf(JSONExtractString(payload, 'reason'), ''),
                 nullIf(arrayStringConcat(JSONExtract(payload, 'reasons', 'Array(String)'), '; '), ''),
                 outcome_reason) AS reason,
-       coalesce(nullIf(JSONExtractString(payload, 'service'), ''), nullIf(JSONExtractString(payload, 'policy_name'), ''),
+       coalesce(nullIf(JSONExtractString(payload, 'service'), ''),
+                nullIf(JSONExtractString(payload, 'policy_name'), ''),
                 nullIf(JSONExtractString(payload, 'gate_failed'), ''), source) AS decided_by,
        correlation_id, event_id
 FROM tradetape.events

@@ -18,8 +18,8 @@ WITH found AS
     WHERE event_id = {event_id:String}
 )
 SELECT id AS event_id, supersedes, disposition, reasons, reason_detail, event_type, native_type, ts_utc, ingest_ts_utc,
-       producer, environment, account, instance_name, trading_pair, correlation_id, causation_id, link, linked_by, run_id,
-       sequence, aggregate_type, aggregate_id, outcome, outcome_reason,
+       producer, environment, account, instance_name, trading_pair, correlation_id, causation_id, link, linked_by,
+       run_id, sequence, aggregate_type, aggregate_id, outcome, outcome_reason,
        arrayMap(f -> (f.code, f.severity, f.status, f.subject, f.detail), findings) AS findings, payload, core_version,
        raw_partition, raw_offset, derived_seq, raw_schema_id, lower(hex(raw)) AS raw
 FROM found

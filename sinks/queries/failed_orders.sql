@@ -5,8 +5,8 @@
 -- param: since String = '2000-01-01'
 -- param: until String = '2100-01-01'
 SELECT ts_utc, instance_name, trading_pair, event_type, purpose, order_id, outcome,
-       coalesce(nullIf(JSONExtractString(payload, 'error_message'), ''), nullIf(JSONExtractString(payload, 'reason'), ''),
-                outcome_reason) AS reason,
+       coalesce(nullIf(JSONExtractString(payload, 'error_message'), ''),
+                nullIf(JSONExtractString(payload, 'reason'), ''), outcome_reason) AS reason,
        JSONExtractString(payload, 'error_code') AS error_code,
        JSONExtractString(payload, 'failure_stage') AS failure_stage,
        JSONExtractString(payload, 'context', 'account', 'buying_power') AS buying_power,

@@ -1,4 +1,4 @@
--- Price, volatility, equity, system and risk of every sized unit, and which of the five questions it leaves open (S0-04).
+-- Price, volatility, equity, system and risk of every sized unit, and which of the questions it leaves open (S0-04).
 -- param: instance_name String = ''
 -- param: trading_pair String = ''
 -- param: since String = '2000-01-01'
@@ -33,5 +33,6 @@ FROM
       AND ts_utc < parseDateTime64BestEffort({until:String}, 6, 'UTC')
 )
 WHERE sizing != ''
-   OR purpose IN ('entry', 'pyramid') AND event_type IN ('order_created', 'order_failed', 'order_filled', 'order_status')
+   OR purpose IN ('entry', 'pyramid')
+      AND event_type IN ('order_created', 'order_failed', 'order_filled', 'order_status')
 ORDER BY ts_utc, raw_partition, raw_offset

@@ -3,8 +3,8 @@
 -- param: instance_name String = ''
 SELECT ts_utc, instance_name, trading_pair, event_type, outcome, side, price, quantity,
        sum(toDecimal256(if(event_type = 'order_filled', ifNull(quantity, 0), 0), 18)) OVER history AS filled,
-       coalesce(nullIf(JSONExtractString(payload, 'error_message'), ''), nullIf(JSONExtractString(payload, 'reason'), ''),
-                outcome_reason) AS reason,
+       coalesce(nullIf(JSONExtractString(payload, 'error_message'), ''),
+                nullIf(JSONExtractString(payload, 'reason'), ''), outcome_reason) AS reason,
        arrayMap(f -> concat(f.code, ' ', f.status), findings) AS findings, event_id, raw_partition, raw_offset
 FROM tradetape.events
 WHERE derived_seq = 0

@@ -9,7 +9,9 @@
 SELECT ts_utc, instance_name, event_type, trading_pair, found AS value, correlation_id, event_id
 FROM
 (
-    SELECT *, arrayFold((inner, part) -> JSONExtractRaw(inner, part), splitByChar('.', {key:String}), payload) AS raw_value,
+    SELECT *,
+           arrayFold((inner, part) -> JSONExtractRaw(inner, part), splitByChar('.', {key:String}), payload)
+               AS raw_value,
            if(startsWith(raw_value, '"'), JSONExtractString(raw_value), raw_value) AS found
     FROM tradetape.events
     WHERE derived_seq = 0

@@ -21,8 +21,9 @@ records AS
       AND ts_utc >= parseDateTime64BestEffort({since:String}, 6, 'UTC')
       AND ts_utc < parseDateTime64BestEffort({until:String}, 6, 'UTC')
     UNION ALL
-    SELECT environment, instance_name, disposition, derived_seq, link, supersedes, ifNull(ts_utc, ingest_ts_utc) AS ts_utc,
-           ingest_ts_utc, event_type, event_id AS id, '' AS link_before, 0 AS lost
+    SELECT environment, instance_name, disposition, derived_seq, link, supersedes,
+           ifNull(ts_utc, ingest_ts_utc) AS ts_utc, ingest_ts_utc, event_type, event_id AS id, '' AS link_before,
+           0 AS lost
     FROM tradetape.quarantine
     WHERE derived_seq = 0 AND disposition = 'rejected'
       AND ({instance_name:String} = '' OR instance_name = {instance_name:String})

@@ -52,8 +52,9 @@ SELECT length(path) - 1 AS depth, concat(repeat('  ', depth), event_type) AS eve
        outcome, order_id, side, price, quantity, link, event_id, causation_id
 FROM
 (
-    SELECT *, arrayFilter(step -> step > 0, arrayFold((way, step) -> arrayPushFront(way, parents[way[1] + 1]), range(64),
-                                                      [rank])) AS path
+    SELECT *,
+           arrayFold((way, step) -> arrayPushFront(way, parents[way[1] + 1]), range(64), [rank]) AS way_up,
+           arrayFilter(step -> step > 0, way_up) AS path
     FROM hung
 )
 ORDER BY path

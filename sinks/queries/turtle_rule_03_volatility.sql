@@ -8,12 +8,15 @@ SELECT ts_utc, instance_name, trading_pair, event_type, outcome,
        JSONExtractString(n, 'value') AS n_value, JSONExtract(n, 'period', 'Nullable(Int64)') AS period,
        JSONExtractString(n, 'smoothing') AS smoothing, JSONExtractString(n, 'prev_n') AS prev_n,
        JSONExtractString(n, 'true_range') AS true_range, JSONExtractString(n, 'calculation') AS calculation,
-       toBool(ifNull(period, 0) = 20 AND lower(replaceAll(smoothing, '''', '')) IN ('wilder', 'wilders') AND empty(mismatches)) AS kept, mismatches, event_id
+       toBool(ifNull(period, 0) = 20 AND lower(replaceAll(smoothing, '''', '')) IN ('wilder', 'wilders')
+              AND empty(mismatches)) AS kept,
+       mismatches, event_id
 FROM
 (
     SELECT *, order_id, JSONExtractRaw(payload, 'context', 'market', 'n') AS n,
            arrayMap(f -> f.detail, arrayFilter(f -> f.code = 'arithmetic_mismatch'
-               AND JSONExtractString(f.detail, 'figure') IN ('market.n.value'), findings)) AS mismatches
+               AND JSONExtractString(f.detail, 'figure') IN ('market.n.value'),
+               findings)) AS mismatches
     FROM tradetape.events
     WHERE derived_seq = 0
       AND ({instance_name:String} = '' OR instance_name = {instance_name:String})

@@ -9,12 +9,15 @@ SELECT ts_utc, instance_name, trading_pair, event_type, outcome,
        JSONExtractString(sizing, 'point_value') AS point_value,
        JSONExtractString(sizing, 'raw_unit_size') AS raw_unit_size,
        JSONExtractString(sizing, 'contracts') AS contracts, JSONExtractString(sizing, 'calculation') AS calculation,
-       toBool(empty(mismatches)) AS kept, mismatches, event_id
+       toBool(empty(mismatches)) AS kept,
+       mismatches, event_id
 FROM
 (
     SELECT *, order_id, JSONExtractRaw(payload, 'context', 'sizing') AS sizing,
            arrayMap(f -> f.detail, arrayFilter(f -> f.code = 'arithmetic_mismatch'
-               AND JSONExtractString(f.detail, 'figure') IN ('sizing.risk_dollars', 'sizing.dollar_volatility', 'sizing.raw_unit_size', 'sizing.contracts'), findings)) AS mismatches
+               AND JSONExtractString(f.detail, 'figure') IN ('sizing.risk_dollars', 'sizing.dollar_volatility',
+                   'sizing.raw_unit_size', 'sizing.contracts'),
+               findings)) AS mismatches
     FROM tradetape.events
     WHERE derived_seq = 0
       AND ({instance_name:String} = '' OR instance_name = {instance_name:String})

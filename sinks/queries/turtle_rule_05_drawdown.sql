@@ -12,13 +12,16 @@ SELECT ts_utc, instance_name, trading_pair, event_type, outcome,
        JSONExtractString(state, 'drawdown', 'threshold_percent') AS threshold_percent,
        JSONExtractString(state, 'drawdown', 'reduction_percent') AS reduction_percent,
        JSONExtract(state, 'drawdown', 'triggered', 'Bool') AS triggered, ignored,
-       toBool(threshold_percent = '10' AND reduction_percent = '20' AND empty(ignored) AND empty(mismatches)) AS kept, mismatches, event_id
+       toBool(threshold_percent = '10' AND reduction_percent = '20' AND empty(ignored) AND empty(mismatches)) AS kept,
+       mismatches, event_id
 FROM
 (
     SELECT *, order_id, JSONExtractRaw(payload, 'context', 'account') AS state,
            arrayMap(f -> f.detail, arrayFilter(f -> f.code = 'drawdown_rule_ignored', findings)) AS ignored,
            arrayMap(f -> f.detail, arrayFilter(f -> f.code = 'arithmetic_mismatch'
-               AND JSONExtractString(f.detail, 'figure') IN ('account.drawdown.current_percent', 'account.equity_notional'), findings)) AS mismatches
+               AND JSONExtractString(f.detail, 'figure') IN ('account.drawdown.current_percent',
+                   'account.equity_notional'),
+               findings)) AS mismatches
     FROM tradetape.events
     WHERE derived_seq = 0
       AND ({instance_name:String} = '' OR instance_name = {instance_name:String})

@@ -10,7 +10,8 @@ SELECT ts_utc, instance_name, trading_pair, event_type, outcome,
        JSONExtractString(signal, 'signal_price') AS signal_price,
        JSONExtractString(payload, 'context', 'market', 'donchian', 'dc20', 'high') AS channel_high,
        JSONExtractString(payload, 'context', 'market', 'donchian', 'dc20', 'low') AS channel_low,
-       toBool(outcome = 'breakout_20' AND system IN ('', 'S1') AND ifNull(channel_period, 20) = 20) AS kept, event_id
+       toBool(outcome = 'breakout_20' AND system IN ('', 'S1') AND ifNull(channel_period, 20) = 20) AS kept,
+       event_id
 FROM
 (
     SELECT *, order_id, JSONExtractRaw(payload, 'context', 'signal') AS signal

@@ -8,7 +8,8 @@ SELECT ts_utc, instance_name, trading_pair, event_type, outcome,
        outcome_reason, JSONExtractString(filter, 'last_s1_trade', 'result') AS last_result,
        JSONExtractString(filter, 'last_s1_trade', 'pnl') AS last_pnl, JSONExtractString(filter, 'reason') AS reason,
        JSONExtractRaw(filter, 'last_s1_trade') AS last_trade,
-       toBool(outcome = 'filtered_s1' AND last_result IN ('', 'winner')) AS kept, event_id
+       toBool(outcome = 'filtered_s1' AND last_result IN ('', 'winner')) AS kept,
+       event_id
 FROM
 (
     SELECT *, order_id, JSONExtractRaw(payload, 'context', 'filters', 's1_filter') AS filter

@@ -10,7 +10,8 @@ SELECT ts_utc, instance_name, trading_pair, event_type, outcome,
        JSONExtractString(signal, 'signal_price') AS signal_price,
        JSONExtractString(payload, 'context', 'market', 'donchian', 'dc55', 'high') AS channel_high,
        JSONExtractString(payload, 'context', 'market', 'donchian', 'dc55', 'low') AS channel_low,
-       toBool(outcome = 'breakout_55' AND system IN ('', 'S2') AND ifNull(channel_period, 55) = 55) AS kept, event_id
+       toBool(outcome = 'breakout_55' AND system IN ('', 'S2') AND ifNull(channel_period, 55) = 55) AS kept,
+       event_id
 FROM
 (
     SELECT *, order_id, JSONExtractRaw(payload, 'context', 'signal') AS signal

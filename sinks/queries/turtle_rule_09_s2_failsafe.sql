@@ -8,7 +8,8 @@
 WITH signals AS
 (
     SELECT environment, account, instance_name, trading_pair, run_id, event_type, outcome, ts_utc, raw_partition,
-           raw_offset, toString(event_id) AS id, JSONExtractString(payload, 'context', 'signal', 'direction') AS direction
+           raw_offset, toString(event_id) AS id,
+           JSONExtractString(payload, 'context', 'signal', 'direction') AS direction
     FROM tradetape.events
     WHERE derived_seq = 0
       AND event_type IN ('signal_generated', 'signal_evaluated')
@@ -44,7 +45,8 @@ skipped AS
 (
     SELECT environment, account, instance_name, trading_pair, ts_utc, raw_partition, raw_offset, id,
            if(direction != '', direction, seen_direction) AS skipped_direction,
-           arrayFirst(b -> b.1 > ts_utc AND (b.4 = '' OR skipped_direction = '' OR b.4 = skipped_direction), later) AS next,
+           arrayFirst(b -> b.1 > ts_utc AND (b.4 = '' OR skipped_direction = '' OR b.4 = skipped_direction), later)
+               AS next,
            next.6 AS s2_run_id
     FROM signals
     LEFT JOIN detected USING (environment, account, instance_name, trading_pair, run_id)
@@ -53,8 +55,8 @@ skipped AS
 )
 SELECT ts_utc, instance_name, trading_pair, skipped_direction AS direction, if(next.5 = '', NULL, next.1) AS s2_ts_utc,
        s2_outcome,
-       toBool(s2_outcome IN ('', 'approved', 'already_in_position') OR startsWith(s2_outcome, 'limit_')) AS kept, id AS event_id,
-       next.5 AS s2_event_id
+       toBool(s2_outcome IN ('', 'approved', 'already_in_position') OR startsWith(s2_outcome, 'limit_')) AS kept,
+       id AS event_id, next.5 AS s2_event_id
 FROM skipped
 LEFT JOIN evaluated USING (environment, account, instance_name, trading_pair, s2_run_id)
 ORDER BY ts_utc, raw_partition, raw_offset

@@ -10,12 +10,16 @@ SELECT ts_utc, instance_name, trading_pair, event_type, outcome,
        JSONExtractString(held, 'current_stop') AS current_stop,
        JSONExtractString(held, 'stop_distance') AS stop_distance,
        JSONExtractString(held, 'stop_calculation') AS stop_calculation,
-       toBool(stop_multiplier IN ('', '2') AND empty(mismatches)) AS kept, mismatches, event_id
+       toBool(stop_multiplier IN ('', '2') AND empty(mismatches)) AS kept,
+       mismatches, event_id
 FROM
 (
-    SELECT *, order_id, JSONExtractRaw(payload, 'context', 'sizing') AS sizing, JSONExtractRaw(payload, 'context', 'position') AS held,
+    SELECT *, order_id, JSONExtractRaw(payload, 'context', 'sizing') AS sizing,
+           JSONExtractRaw(payload, 'context', 'position') AS held,
            arrayMap(f -> f.detail, arrayFilter(f -> f.code = 'arithmetic_mismatch'
-               AND JSONExtractString(f.detail, 'figure') IN ('sizing.stop_distance', 'sizing.initial_stop', 'position.stop_distance', 'position.current_stop'), findings)) AS mismatches
+               AND JSONExtractString(f.detail, 'figure') IN ('sizing.stop_distance', 'sizing.initial_stop',
+                   'position.stop_distance', 'position.current_stop'),
+               findings)) AS mismatches
     FROM tradetape.events
     WHERE derived_seq = 0
       AND ({instance_name:String} = '' OR instance_name = {instance_name:String})

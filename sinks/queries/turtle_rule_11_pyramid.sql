@@ -11,12 +11,14 @@ SELECT ts_utc, instance_name, trading_pair, event_type, outcome,
        JSONExtractString(pyramid, 'trigger_price') AS trigger_price,
        JSONExtractString(pyramid, 'current_price') AS current_price,
        JSONExtractString(pyramid, 'trigger_calculation') AS calculation,
-       toBool(pyramid_interval IN ('', '0.5') AND empty(mismatches)) AS kept, mismatches, event_id
+       toBool(pyramid_interval IN ('', '0.5') AND empty(mismatches)) AS kept,
+       mismatches, event_id
 FROM
 (
     SELECT *, order_id, JSONExtractRaw(payload, 'context', 'pyramid') AS pyramid,
            arrayMap(f -> f.detail, arrayFilter(f -> f.code = 'arithmetic_mismatch'
-               AND JSONExtractString(f.detail, 'figure') IN ('pyramid.trigger_price'), findings)) AS mismatches
+               AND JSONExtractString(f.detail, 'figure') IN ('pyramid.trigger_price'),
+               findings)) AS mismatches
     FROM tradetape.events
     WHERE derived_seq = 0
       AND (event_type IN ('order_created', 'order_failed')

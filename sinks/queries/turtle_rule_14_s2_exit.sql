@@ -9,7 +9,8 @@ SELECT ts_utc, instance_name, trading_pair, event_type, outcome,
        JSONExtractString(exit, 'trigger_price') AS trigger_price,
        JSONExtractString(exit, 'current_price') AS current_price,
        JSONExtractString(exit, 'pnl', 'net_pnl') AS net_pnl,
-       toBool(trigger_type = 'donchian_20' AND system IN ('', 'S2')) AS kept, event_id
+       toBool(trigger_type = 'donchian_20' AND system IN ('', 'S2')) AS kept,
+       event_id
 FROM
 (
     SELECT *, order_id, JSONExtractRaw(payload, 'context', 'exit') AS exit,

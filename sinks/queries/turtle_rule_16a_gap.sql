@@ -9,12 +9,15 @@ SELECT ts_utc, instance_name, trading_pair, event_type, outcome,
        JSONExtractString(gap, 'signal_price') AS signal_price, JSONExtractString(gap, 'open_price') AS open_price,
        JSONExtractString(gap, 'gap_percent') AS gap_percent,
        JSONExtractString(payload, 'context', 'order', 'fill_price') AS fill_price,
-       toBool(executed_at_open AND empty(mismatches)) AS kept, mismatches, event_id
+       toBool(executed_at_open AND empty(mismatches)) AS kept,
+       mismatches, event_id
 FROM
 (
     SELECT *, order_id, JSONExtractRaw(payload, 'context', 'order', 'gap') AS gap,
            arrayMap(f -> f.detail, arrayFilter(f -> f.code = 'arithmetic_mismatch'
-               AND JSONExtractString(f.detail, 'figure') IN ('order.gap.gap_size', 'order.gap.gap_percent'), findings)) AS mismatches
+               AND JSONExtractString(f.detail, 'figure') IN ('order.gap.gap_size',
+                   'order.gap.gap_percent'),
+               findings)) AS mismatches
     FROM tradetape.events
     WHERE derived_seq = 0
       AND event_type IN ('order_created', 'order_failed', 'order_filled', 'order_status')

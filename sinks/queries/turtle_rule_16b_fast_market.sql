@@ -11,7 +11,8 @@ SELECT ts_utc, instance_name, trading_pair, event_type, outcome,
        JSONExtractString(fast, 'delay_reason') AS delay_reason,
        JSONExtractString(fast, 'delay_duration_sec') AS delay_duration_sec,
        JSONExtractString(fast, 'stabilization_price') AS stabilization_price,
-       toBool(NOT detected OR execution_delayed OR outcome = 'delayed_fast_market') AS kept, event_id
+       toBool(NOT detected OR execution_delayed OR outcome = 'delayed_fast_market') AS kept,
+       event_id
 FROM
 (
     SELECT *, order_id, JSONExtractRaw(payload, 'context', 'order', 'fast_market') AS fast

@@ -8,7 +8,8 @@ SELECT ts_utc, instance_name, trading_pair, event_type, outcome,
        outcome_reason, JSONExtractString(total, 'mode') AS mode,
        JSONExtractString(total, 'current_risk_percent') AS current_risk_percent,
        JSONExtractString(total, 'max_risk_percent') AS max_risk_percent, total AS limit_details, exceeded,
-       toBool(empty(exceeded)) AS kept, event_id
+       toBool(empty(exceeded)) AS kept,
+       event_id
 FROM
 (
     SELECT *, order_id, JSONExtractRaw(payload, 'context', 'filters', 'limit_total') AS total,

@@ -1,4 +1,4 @@
--- Why positions were left: checks and decisions to exit, stops and targets hit, orders to exit, the close and its result.
+-- Why positions were left: checks and decisions to exit, stops and targets hit, orders to exit, the close, its result.
 -- With position_id: of that position and the chains that it is in.
 -- param: instance_name String = ''
 -- param: trading_pair String = ''
@@ -17,15 +17,16 @@ SELECT ts_utc, instance_name, trading_pair, event_type, outcome,
        coalesce(nullIf(JSONExtractString(exit, 'reason'), ''), nullIf(JSONExtractString(payload, 'exit_reason'), ''),
                 nullIf(JSONExtractString(payload, 'reason'), ''), outcome_reason) AS reason,
        JSONExtractString(exit, 'rule') AS rule,
-       coalesce(nullIf(JSONExtractString(exit, 'trigger_type'), ''), nullIf(JSONExtractString(payload, 'stop_type'), ''),
-                JSONExtractString(payload, 'decision')) AS trigger,
+       coalesce(nullIf(JSONExtractString(exit, 'trigger_type'), ''),
+                nullIf(JSONExtractString(payload, 'stop_type'), ''), JSONExtractString(payload, 'decision')) AS trigger,
        coalesce(nullIf(JSONExtractString(exit, 'trigger_price'), ''),
                 JSONExtractString(payload, 'trigger_price')) AS trigger_price,
        coalesce(nullIf(JSONExtractString(payload, 'exit_price'), ''),
                 JSONExtractString(payload, 'fill_price')) AS exit_price,
-       coalesce(nullIf(JSONExtractString(exit, 'pnl', 'net_pnl'), ''), nullIf(JSONExtractString(exit, 'realized_pnl'), ''),
-                JSONExtractString(payload, 'realized_pnl')) AS pnl,
-       order_id, JSONExtractString(payload, 'position_id') AS position_id, exit AS exit_details, correlation_id, event_id
+       coalesce(nullIf(JSONExtractString(exit, 'pnl', 'net_pnl'), ''),
+                nullIf(JSONExtractString(exit, 'realized_pnl'), ''), JSONExtractString(payload, 'realized_pnl')) AS pnl,
+       order_id, JSONExtractString(payload, 'position_id') AS position_id, exit AS exit_details, correlation_id,
+       event_id
 FROM (SELECT *, order_id, JSONExtractRaw(payload, 'context', 'exit') AS exit FROM tradetape.events)
 WHERE derived_seq = 0
   AND (event_type IN ('stop_triggered', 'take_profit_triggered', 'position_closed')

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import fastavro
@@ -15,6 +16,7 @@ from tradetape.processors.findings import CATALOGUE
 from tradetape.producers.adapters import mapping
 from tradetape.schemas import rules, topics
 from tradetape.schemas.catalogue import OUTPUTS, event_types
+from tradetape.sinks import queries
 
 
 @pytest.mark.req("S2-06", "S1-08")
@@ -47,6 +49,27 @@ def test_every_code_is_explained() -> None:
     for code, reason in rules.REASONS.items():
         row = f"| `{code}` | {reason.meaning} | {reason.example} | {', '.join(reason.requirements)} |"
         assert row in reasons.splitlines()
+
+
+@pytest.mark.req("S0-08", "S1-08")
+def test_every_named_query_and_every_parameter_is_in_the_reference() -> None:
+    page = reference.pages()["queries.md"]
+    for query in queries.listing().values():
+        section = page.partition(f"## {query.name}\n")[2].partition("\n## ")[0]
+        assert query.purpose in section
+        assert query.notes in section
+        for param in query.params:
+            assert f"| `{param.name}` | {'●' if param.default is None else ''} | {param.type} |" in section
+            assert all(f"`{value}`" in section for value in param.choices)
+
+
+def test_the_guide_names_queries_that_there_are() -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "guides" / "audit-queries.md").read_text(encoding="utf-8")
+    table = re.findall(r"^\| .* \| (`.*) \|$", guide, re.MULTILINE)
+    named = [name for cell in table for name in re.findall(r"`(\w+)`", cell.partition(" with ")[0])]
+    named += re.findall(r"^tradetape query (\w+)", guide, re.MULTILINE)
+    assert len(named) > 30
+    assert set(named) <= queries.listing().keys()
 
 
 @pytest.mark.req("S1-08")

@@ -284,7 +284,7 @@ def many(store: Store, rows: int, instances: int) -> None:
         f"turn * {instances} + bot AS second, concat('bot', toString(bot)) AS name, "
         "toDateTime64('2024-01-01', 6, 'UTC') + second AS ts, concat(name, ':', toString(intDiv(turn, 100))) AS run "
         "SELECT toUUID(concat('00000000-0000-4000-8000-', leftPad(toString(second), 12, '0'))), "
-        "if(second % 20000 = 7, 'kill_ordered', 'heartbeat'), name, ts, ts, toString(second), run, run, second "
+        "if(second = 777777, 'kill_ordered', 'heartbeat'), name, ts, ts, toString(second), run, run, second "
         f"FROM numbers({rows})"
     )
     store.command("OPTIMIZE TABLE tradetape.many FINAL")
