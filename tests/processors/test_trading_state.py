@@ -19,10 +19,9 @@ from tests.producers.support import Listed
 from tests.producers.test_trend_document import class_fields
 from tests.schemas.test_codec_generated import EXPANDED, value_of
 
-from tradetape.processors import repeats
+from tradetape.processors import repeats, shelf
 from tradetape.processors.reading import RawRecord
 from tradetape.processors.state import PartitionState
-from tradetape.processors import shelf
 from tradetape.processors.trading_state import records
 from tradetape.processors.trading_state.records import OpenOrder
 from tradetape.processors.trading_state.state import Changes, observe
