@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from tradetape.schemas import codec, envelope_json, rules
-from tradetape.schemas.catalogue import EventType, Schema, by_record, envelope_schema
-from tradetape.schemas.compatibility import misreading
+from tradetape.schemas.catalogue import EventType, Schema, by_record
+from tradetape.schemas.compatibility import misreading, unreadable
 from tradetape.schemas.rules import Violation
 
 
@@ -23,11 +23,14 @@ class RawRecord(NamedTuple):
 
 @dataclass(slots=True)
 class Reading:
-    """What a raw record says. ``event`` is None where the bytes could not be read at all."""
+    """What a raw record says; ``payload`` as JSON. ``event`` is None where the bytes could not be read at all; where
+    there are violations beside it, nothing may be remembered by what it says.
+    """
 
     schema_id: int = -1
     event: dict[str, Any] | None = None
     event_type: EventType | None = None
+    payload: str = "{}"
     violations: list[Violation] = field(default_factory=list)
 
 
@@ -40,33 +43,22 @@ class WriterSchema:
     def __init__(self, schema: Schema) -> None:
         self.event_type = by_record().get(f"{schema.get('namespace', '')}.{schema.get('name', '')}")
         self.problem = Violation("", "")
-        self._envelope: dict[str, Any] = {}
-        self._payload: dict[str, Any] = {}
         if self.event_type is None:
             self.problem = Violation("unknown_event_type", str(schema.get("name", "")))
+            return
+        broken = unreadable(schema)
+        if broken:
+            self.problem = Violation("undecodable", f"writer schema of {self.event_type.record}: {broken}")
             return
         wrong = misreading(schema, self.event_type.schema)
         if wrong:
             self.problem = Violation("type_mismatch", f"writer schema of {self.event_type.record}: {wrong}")
             return
-        self._decoder = codec.Decoder(schema)
-        written = {field["name"]: field["type"] for field in schema["fields"]}
-        self._envelope = _defaults(envelope_schema()["fields"], written)
-        payload = {field["name"] for field in written["payload"]["fields"]}
-        self._payload = _defaults(self.event_type.payload_fields, payload)
+        self._decoder = codec.Decoder(schema, self.event_type.schema)
 
     def decode(self, value: bytes) -> dict[str, Any]:
         """The event in ``value`` with every key that this code knows. Raises codec.Undecodable."""
-        event = self._decoder.decode(value)
-        if self._envelope:
-            event = {**self._envelope, **event}
-        if self._payload:
-            event["payload"] = {**self._payload, **event["payload"]}
-        return event
-
-
-def _defaults(known: Iterable[Schema], written: Container[str]) -> dict[str, Any]:
-    return {field["name"]: field.get("default") for field in known if field["name"] not in written}
+        return self._decoder.decode(value)
 
 
 SchemaById = Callable[[int], WriterSchema | None]
@@ -93,7 +85,9 @@ def read(raw: RawRecord, schema_by_id: SchemaById) -> Reading:
 
 
 def judge(event: dict[str, Any], event_type: EventType) -> list[Violation]:
-    """The contract rules that a decoded event breaks, an UnmappedRecord always at least one."""
+    """The contract rules that a decoded event breaks, an UnmappedRecord always at least one. How long its texts are was
+    asked when it was read.
+    """
     if event_type.name != "unmapped_record":
         return list(rules.violations(event, event_type))
     payload = event["payload"]

@@ -13,6 +13,7 @@ import fastavro
 
 from tradetape.schemas import generated
 from tradetape.schemas.catalogue import Schema
+from tradetape.schemas.completion import completion
 
 MAGIC = 0
 HEADER = struct.Struct(">bI")
@@ -81,9 +82,12 @@ _NESTED = frozenset({"type", "items", "values", "fields"})
 
 
 class Decoder:
-    """Reads records of one writer schema."""
+    """Reads records of one writer schema; with ``known``, to which ``compatibility.misreading`` says no, what that
+    schema has and the writer's does not gets its default, in nested records too.
+    """
 
-    def __init__(self, schema: Schema) -> None:
+    def __init__(self, schema: Schema, known: Schema | None = None) -> None:
+        self._complete = None if known is None else completion(schema, known)
         self.record: str = f"{schema.get('namespace', '')}.{schema['name']}".lstrip(".")
         plain = strip_times(schema)
         self._json = json.dumps(plain)
@@ -92,9 +96,12 @@ class Decoder:
     def decode(self, value: bytes) -> dict[str, Any]:
         """The record in a framed ``value``. Raises Undecodable, also where bytes are left over."""
         try:
-            return self._generated(value, HEADER.size)
+            record = self._generated(value, HEADER.size)
         except generated.decode.GIVES_UP:
-            return self._by_fastavro(value)
+            record = self._by_fastavro(value)
+        if self._complete is not None:
+            self._complete(record)
+        return record
 
     @cached_property
     def _generated(self) -> generated.decode.Decode:
