@@ -7,9 +7,11 @@ else as an UnmappedRecord with the original bytes; the processor reads those byt
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
+from itertools import accumulate
 from typing import Any
 
 from tradetape.schemas import environments, identity, numbers, rules, times
@@ -21,6 +23,15 @@ from tradetape.schemas.topics import MAX_EVENT_BYTES
 FORMAT = "envelope_json"
 MAX_LINE_BYTES = MAX_EVENT_BYTES - 64 * 1024
 """Room for the envelope of the UnmappedRecord that a bad line travels in."""
+
+MAX_NESTING = 200
+"""Arrays and objects inside one another. Python's parser gives up at 1,000 less what is on the stack: a verdict must
+not depend on that.
+"""
+TOO_DEEP = f"nested deeper than {MAX_NESTING}"
+
+_STRING = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
+_BRACKET = re.compile(r"[\[\]{}]")
 
 _STAMPED = frozenset({"native", "extra", "precision_rounded", "legacy", "ingest_source", "native_event_id"})
 """Envelope fields that ingestion writes; the same keys in a line are the producer's own and stay in native."""
@@ -50,9 +61,19 @@ def read(line: bytes, *, source_id: str, legacy: bool = False) -> Reading:
         reading.reject("line_too_long", f"{len(line)} bytes; the largest event is {MAX_LINE_BYTES}")
         return reading
     try:
-        document = json.loads(line, parse_float=Decimal, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError, InvalidOperation) as error:
-        reading.reject("not_json", str(error)[:200] or type(error).__name__)
+        text = line.decode(json.detect_encoding(line), "surrogatepass")
+        if is_deep(text):
+            reading.reject("not_json", TOO_DEEP)
+            return reading
+        document = json.loads(text, parse_float=Decimal, parse_constant=_refuse_constant)
+    except json.JSONDecodeError as error:
+        reading.reject("not_json", f"at line {error.lineno}, column {error.colno}")
+        return reading
+    except UnicodeDecodeError as error:
+        reading.reject("not_json", f"byte {error.start} is not {error.encoding}")
+        return reading
+    except (ValueError, InvalidOperation):
+        reading.reject("not_json", "a number that cannot be read")
         return reading
     if not isinstance(document, dict):
         reading.reject("not_an_object", f"a JSON {type(document).__name__}")
@@ -69,6 +90,14 @@ def read_document(document: Mapping[str, Any], *, source_id: str, legacy: bool =
     reading = Reading()
     _read_document(document, reading, source_id, legacy)
     return reading
+
+
+def is_deep(text: str) -> bool:
+    """Whether arrays and objects in JSON ``text`` are nested deeper than MAX_NESTING. What is no JSON may seem so."""
+    if text.count("[") + text.count("{") <= MAX_NESTING:
+        return False
+    steps = (1 if bracket in "[{" else -1 for bracket in _BRACKET.findall(_STRING.sub("", text)))
+    return any(depth > MAX_NESTING for depth in accumulate(steps))
 
 
 def _refuse_constant(token: str) -> Decimal:
@@ -155,13 +184,28 @@ def _read_payload(payload: Any, event_type: EventType, reading: Reading) -> None
     reading.event["precision_rounded"] = rounded
     if extra:
         try:
-            reading.event["extra"] = json.dumps(extra, default=_plain, ensure_ascii=False)
+            reading.event["extra"] = _json(extra)
             reading.event["extra"].encode()
         except UnicodeEncodeError:
             reading.reject("text_invalid", "an additional payload key")
-        except RecursionError:
-            reading.reject("not_json", "an additional payload key is nested too deep")
+        except _TooDeep:
+            reading.reject("not_json", f"an additional payload key is {TOO_DEEP}")
     reading.event["payload"] = typed
+
+
+class _TooDeep(Exception):
+    """A value is nested deeper than MAX_NESTING."""
+
+
+def _json(value: Any, **form: Any) -> str:
+    """``value`` as JSON text. Raises _TooDeep."""
+    try:
+        text = json.dumps(value, default=_plain, ensure_ascii=False, **form)
+    except RecursionError:
+        raise _TooDeep from None
+    if is_deep(text):
+        raise _TooDeep
+    return text
 
 
 def _plain(value: Any) -> str:
@@ -256,9 +300,9 @@ def _last(path: str) -> str:
 def _document(value: Any, path: str) -> str:
     """JSON of any shape, as text."""
     try:
-        return _text(json.dumps(value, default=_plain, ensure_ascii=False, separators=(",", ":")), path)
-    except RecursionError:
-        raise _ValueRefused("not_json", f"{path} is nested too deep") from None
+        return _text(_json(value, separators=(",", ":")), path)
+    except _TooDeep:
+        raise _ValueRefused("not_json", f"{path} is {TOO_DEEP}") from None
 
 
 def _text(value: str, path: str) -> str:

@@ -181,6 +181,7 @@ def test_a_dry_run_without_an_environment_is_not_live() -> None:
         (b"[" * 100_000, "not_json"),
         (b'{"a":' * 100_000, "not_json"),
         (b"1" * 5000, "not_json"),
+        (b'{"a": ' + b"[" * 300 + b"]" * 300 + b"}", "not_json"),
         (b'{"a": 1e999999999999999999999}', "not_json"),
         (b"\xff\xfe", "not_json"),
         (b"x" * (envelope_json.MAX_LINE_BYTES + 1), "line_too_long"),
@@ -190,11 +191,51 @@ def test_poison(content: bytes, expected: str) -> None:
     assert codes(content) == [expected]
 
 
-def test_deep_nesting_in_additional_keys_does_not_raise() -> None:
-    deep: Any = "x"
-    for _ in range(400):
-        deep = [deep]
-    assert codes({**GOOD, "payload": {**GOOD["payload"], "deep": deep}}) == []
+def nested(depth: int) -> Any:
+    deep: Any = '"[[['
+    for _ in range(depth):
+        deep = [deep, {}]
+    return {**GOOD, "payload": {**GOOD["payload"], "deep": deep}}
+
+
+@pytest.mark.req("P-08")
+def test_nesting_has_a_limit_of_its_own() -> None:
+    most = envelope_json.MAX_NESTING - 3
+    assert codes(nested(most)) == []
+    (found,) = read(nested(most + 1)).violations
+    assert found == ("not_json", "nested deeper than 200")
+    assert codes(json.dumps(nested(most)).encode("utf-16")) == []
+    assert codes(json.dumps(nested(most + 1)).encode("utf-16")) == ["not_json"]
+
+
+@pytest.mark.req("P-08", "P-06")
+@pytest.mark.parametrize("depth", [100, 700, 930, 975, 5000])
+@pytest.mark.parametrize("content", [b'{"extra":%s}', b'{"payload":%s}', b"%s"])
+def test_a_verdict_does_not_depend_on_what_is_on_the_stack(content: bytes, depth: int) -> None:
+    def below(frames: int) -> list[rules.Violation]:
+        return below(frames - 1) if frames else read(content % (b"[" * depth + b"]" * depth)).violations
+
+    assert below(0) == below(100)
+
+
+@pytest.mark.req("P-08")
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"9" * 5000, "a number that cannot be read"),
+        (b'{"a": 1e999999999999999999999}', "a number that cannot be read"),
+        (b"\xff", "byte 0 is not utf-8"),
+        (b'{"a":\n 1 "b"}', "at line 2, column 4"),
+    ],
+)
+def test_why_a_line_is_no_json_is_worded_here(content: bytes, said: str) -> None:
+    assert read(content).violations == [("not_json", said)]
+
+
+def test_depth_in_memory_has_the_same_limit() -> None:
+    for depth, expected in ((150, []), (250, ["not_json"]), (5_000, ["not_json"])):
+        found = envelope_json.read_document(nested(depth), source_id="s").violations
+        assert [violation.code for violation in found] == expected
 
 
 ANYTHING = st.recursive(
