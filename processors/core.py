@@ -6,7 +6,6 @@ this one.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from decimal import localcontext
 from typing import Any, NamedTuple
@@ -26,7 +25,7 @@ from tradetape.processors import (
 )
 from tradetape.processors.control import watch
 from tradetape.processors.correlation import Cause, Link
-from tradetape.processors.findings import ALERTING, NOTED, OPENED, Finding, finding
+from tradetape.processors.findings import ALERTING, NOTED, OPENED, Finding, detail, finding
 from tradetape.processors.lineage import Order
 from tradetape.processors.portfolio import deltas
 from tradetape.processors.reading import RawRecord, Reading, SchemaById
@@ -70,20 +69,23 @@ def _judge(raw: RawRecord, state: PartitionState, schema_by_id: SchemaById) -> O
     if read.violations:
         sequences.pass_over(raw, event, state)
         return _rejected(raw, read)
-    order = _order(event, state)
+    order_key = risk.order_key(event) if lineage.order_id(event) else ()
+    order = state.get(Order, *order_key) if order_key else None
     if order is not None and lineage.is_repeated_fill(order, event):
         return _duplicate(raw, read, repeats.REPEATED)
     repeats.remember(raw, event, state)
     linked = correlation.link(raw, event, state)
     findings = [*linked.findings, *_forgotten(raw, event, state)]
     findings += semantics.observe(raw, event, event_type, state) + sequences.observe(raw, event, state)
-    was_open = order is not None and order.is_open
+    opened = 0
     if order is not None:
+        was_open = order.is_open
         findings += lineage.observe(order, event, carried=linked.link in correlation.CARRIED)
-        expiry.touch(state, order, raw.timestamp, *risk.order_key(event))
-    figures, risk_findings = risk.observe(raw, event, order, was_open, state)
+        opened = order.is_open - was_open
+        expiry.touch(state, order, raw.timestamp, *order_key)
+    figures, risk_findings = risk.observe(raw, event, order, opened, state)
     figure = None if figures is None else outputs.risk_figure(raw, event, figures)
-    findings += risk_findings + trade_statistics.observe(raw, event, state)[1]
+    findings += risk_findings + trade_statistics.observe(raw, event, state)
     derived = [outputs.link_resolved(raw, event, resolved) for resolved in linked.resolved]
     changes = trading_state.observe(raw, event, state)
     if changes is not None:
@@ -97,7 +99,7 @@ def _judge(raw: RawRecord, state: PartitionState, schema_by_id: SchemaById) -> O
         verdict,
         derived=derived,
         figure=figure,
-        changes=_deltas(raw, event, figure, state),
+        changes=_deltas(raw, event, figure, opened, state),
         alerts=[
             outputs.alert(raw, event, found)
             for found in findings
@@ -106,25 +108,19 @@ def _judge(raw: RawRecord, state: PartitionState, schema_by_id: SchemaById) -> O
     )
 
 
-def _order(event: Mapping[str, Any], state: PartitionState) -> Order | None:
-    return state.get(Order, *risk.order_key(event)) if lineage.order_id(event) else None
-
-
 def _forgotten(raw: RawRecord, event: Mapping[str, Any], state: PartitionState) -> list[Finding]:
     """What the partition forgot as time came to this event."""
     forgotten = expiry.work_off(state, raw.timestamp, EXPIRING)
     return [
-        finding(
-            "state_expired", NOTED, event["event_id"], json.dumps({"kind": kind, "count": count}, separators=(",", ":"))
-        )
+        finding("state_expired", NOTED, event["event_id"], detail(kind=kind, count=count))
         for kind, count in forgotten.items()
     ]
 
 
 def _rejected(raw: RawRecord, read: Reading) -> Output:
     codes = list(dict.fromkeys(violation.code for violation in read.violations))
-    detail = "; ".join(f"{violation.code}: {violation.detail}" for violation in read.violations)
-    return Output(outputs.audited(raw, read, disposition=REJECTED, reasons=codes, reason_detail=detail[:2_000]))
+    said = "; ".join(f"{violation.code}: {violation.detail}" for violation in read.violations)
+    return Output(outputs.audited(raw, read, disposition=REJECTED, reasons=codes, reason_detail=said[:2_000]))
 
 
 def _duplicate(raw: RawRecord, read: Reading, reason: str) -> Output:
@@ -136,7 +132,7 @@ def _duplicate(raw: RawRecord, read: Reading, reason: str) -> Output:
 def _unexpected(event: Mapping[str, Any], changes: Changes) -> list[Finding]:
     if not changes.unexpected:
         return []
-    return [finding("state_unexpected", NOTED, event["event_id"], _detail(said=changes.unexpected))]
+    return [finding("state_unexpected", NOTED, event["event_id"], detail(said=changes.unexpected))]
 
 
 def _trading_state(
@@ -150,13 +146,13 @@ def _trading_state(
 
 
 def _deltas(
-    raw: RawRecord, event: Mapping[str, Any], figure: Mapping[str, Any] | None, state: PartitionState
+    raw: RawRecord, event: Mapping[str, Any], figure: Mapping[str, Any] | None, opened: int, state: PartitionState
 ) -> list[dict[str, Any]]:
     """What ``figure`` changes in the portfolios of its instance."""
     if figure is None:
         return []
     portfolios = watch.rules(state).portfolios(*risk.instance_key(event))
-    changes = deltas.of(event, figure, portfolios, state)
+    changes = deltas.of(event, figure, opened, portfolios, state)
     return [outputs.portfolio_delta(raw, event, figure["quote_asset"], change) for change in changes]
 
 
@@ -173,7 +169,3 @@ def _numbered(
     for number, record in enumerate((verdict, *derived, *figures, *changes, *alerts)):
         record["derived_seq"] = number
     return Output(verdict, tuple(derived), figure, tuple(changes), tuple(alerts))
-
-
-def _detail(**values: Any) -> str:
-    return json.dumps(values, separators=(",", ":"))

@@ -16,19 +16,18 @@ most WAITING events and JOINED other ids each; one event reaches REACH ids. What
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, NamedTuple
 from uuid import UUID
 
 from tradetape.processors import expiry, references
 from tradetape.processors.expiry import Expiring
-from tradetape.processors.findings import OPENED, RESOLVED, Finding, finding
+from tradetape.processors.findings import OPENED, RESOLVED, Finding, detail, finding
 from tradetape.processors.horizons import Horizons
 from tradetape.processors.lineage import Order, order_id
 from tradetape.processors.reading import RawRecord
 from tradetape.processors.references import CAUSE, EVENT, ITSELF, KINDS, MAKES, MAY_MAKE, NAMES, ORDER, Reference
-from tradetape.processors.state import PartitionState, Record
+from tradetape.processors.state import PartitionState, Record, unpacked
 
 ROOT = "root"
 ASSERTED = "asserted"
@@ -120,8 +119,8 @@ class Resolved(NamedTuple):
         """What the resolution says of the event."""
         if self.link != UNRESOLVED:
             return []
-        detail = json.dumps({"correlation_id": self.chain, "linked_by": self.linked_by}, separators=(",", ":"))
-        return [finding("link_unresolved", RESOLVED, self.event_id, detail)]
+        proof = detail(correlation_id=self.chain, linked_by=self.linked_by)
+        return [finding("link_unresolved", RESOLVED, self.event_id, proof)]
 
 
 class Linked(NamedTuple):
@@ -154,8 +153,8 @@ def link(raw: RawRecord, event: dict[str, Any], state: PartitionState) -> Linked
     if how != UNRESOLVED:
         return Linked(how, linked_by, (), resolved)
     named = {item.key: item.parts[-1][:80] for item in speaks_of if item.role == NAMES}
-    detail = json.dumps(named, separators=(",", ":"))
-    return Linked(how, linked_by, (finding("link_unresolved", OPENED, event["event_id"], detail),), resolved)
+    lost = finding("link_unresolved", OPENED, event["event_id"], detail(**named))
+    return Linked(how, linked_by, (lost,), resolved)
 
 
 def _carried(event: Mapping[str, Any]) -> str:
@@ -189,7 +188,7 @@ def _known(item: Reference, state: PartitionState) -> Chain:
     if chain.rank != SAID and item.place[0] == ORDER:
         order = state.find(Order, *item.parts)
         if order is not None and order.correlation_id:
-            return Chain(SAID, order.correlation_id)
+            return Chain(SAID, unpacked(order.correlation_id))
     return chain
 
 

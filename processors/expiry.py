@@ -1,9 +1,10 @@
 """How a partition forgets: each record that expires is looked at again when its time is up (design, State).
 
-A record carries the bucket of time in which an event last was about it. When it is new, one small ``Due`` is filed
-under the bucket in which it could expire; when the partition's time passes that bucket, the record is forgotten, or its
-``Due`` is filed anew where it was touched since. A few are looked at per event, so no event pays for many. What was
-forgotten is counted and told once a bucket.
+A record carries the bucket of time in which an event last was about it. When it is new, one ``Due`` that names it is
+filed under the bucket in which it could expire; when the partition's time passes that bucket, the record is forgotten,
+or its ``Due`` is filed anew where it was touched since. A record that is over before its time stays, as one that lasts
+no longer: forgotten and made again, it would have two. A few are looked at per event, so no event pays for many. What
+was forgotten is counted and told once a bucket.
 
 Time is the LogAppendTime of the records, never a clock; where it runs backwards, the partition's time stands still.
 """
@@ -39,7 +40,7 @@ class Expiring(Record):
 
     @abstractmethod
     def called(self) -> str:
-        """What it is counted as when it is forgotten."""
+        """What it is counted as when it is forgotten; empty where nobody needs to be told."""
 
 
 class Due(Record):
@@ -75,13 +76,14 @@ Kinds = Mapping[str, type[Expiring]]
 
 def touch(state: PartitionState, record: Expiring, now: int, *parts: str) -> None:
     """``record`` is new or changed by an event of the time ``now``."""
-    bucket = max(now // state.horizons.bucket, record.bucket)
-    is_new, record.bucket = not record.bucket, bucket
+    # One that was forgotten a moment ago, by the same event, has no entry either.
+    is_new = state.find(type(record), *parts) is None
+    record.bucket = max(now // state.horizons.bucket, record.bucket)
     state.touch(record, *parts)
     if is_new:
         cursor = state.get(Cursor)
         if not cursor.bucket:
-            cursor.bucket = bucket
+            cursor.bucket = record.bucket
             state.touch(cursor)
         _file(state, cursor, record, Due(record.KEY, state.name(*parts)))
 
@@ -138,8 +140,8 @@ def _look_at(state: PartitionState, cursor: Cursor, kinds: Kinds) -> None:
     if _expires(state, record) > cursor.bucket:
         _file(state, cursor, record, due)
         return
-    called = record.called()
-    cursor.forgotten[called] = cursor.forgotten.get(called, 0) + 1
+    if called := record.called():
+        cursor.forgotten[called] = cursor.forgotten.get(called, 0) + 1
     state.forget(kinds[due.kind], due.name)
 
 

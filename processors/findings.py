@@ -6,10 +6,11 @@ a fact that nothing can change and nobody has to act on.
 
 from __future__ import annotations
 
+import json
 import tomllib
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 OPENED = "opened"
 RESOLVED = "resolved"
@@ -60,6 +61,11 @@ CATALOGUE = _read()
 """Every kind of finding by its code: ``findings.toml``."""
 
 
-def finding(code: str, status: str, subject: str, detail: str = "{}") -> Finding:
+def detail(**values: Any) -> str:
+    """What proves a finding, as JSON."""
+    return json.dumps(values, separators=(",", ":"))
+
+
+def finding(code: str, status: str, subject: str, proof: str = "{}") -> Finding:
     """A finding of a catalogued ``code``."""
-    return Finding(code, CATALOGUE[code].severity, status, subject, detail)
+    return Finding(code, CATALOGUE[code].severity, status, subject, proof)

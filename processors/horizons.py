@@ -13,9 +13,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-MINUTE = 60 * 1_000_000
-HOUR = 60 * MINUTE
-DAY = 24 * HOUR
+from tradetape.processors.clock import DAY, MINUTE
 
 
 class Horizons(NamedTuple):

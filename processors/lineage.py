@@ -7,7 +7,6 @@ to what was open before is the event's findings.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Any, ClassVar
@@ -15,22 +14,28 @@ from typing import Any, ClassVar
 import msgspec
 
 from tradetape.processors.expiry import Expiring
-from tradetape.processors.findings import NOTED, OPENED, RESOLVED, Finding, finding
+from tradetape.processors.findings import NOTED, OPENED, RESOLVED, Finding, detail, finding
 from tradetape.processors.horizons import Horizons
-from tradetape.schemas.numbers import WIDE, text
+from tradetape.processors.money import ZERO, add, compact
+from tradetape.processors.state import packed
+from tradetape.schemas.numbers import text
 
-ZERO = Decimal(0)
+CREATED, CANCELLED, FAILED = "order_created", "order_cancelled", "order_failed"
 
-TERMINALS = frozenset({"order_cancelled", "order_failed", "order_expired", "order_completed"})
+TERMINALS = frozenset({CANCELLED, FAILED, "order_expired", "order_completed"})
 PROGRESS = frozenset({"order_accepted", "order_partially_filled"})
 """What tells how an order is getting on, and neither executes nor ends it."""
-ORDER_EVENTS = TERMINALS | PROGRESS | {"order_created", "order_filled", "order_status", "order_snapshot"}
+ORDER_EVENTS = TERMINALS | PROGRESS | {CREATED, "order_filled", "order_status", "order_snapshot"}
 
 NATIVE_FILLED = "OrderFilled"
 """Hummingbot's status of an execution; without its trade it tells when, not how much."""
 
 FILL_IDS = 64
 """Executions of one order that are recognised when they come again without a position."""
+
+
+NATIVE_TERMINALS = 8
+"""Ways of ending an order that are told apart as its source calls them; more go by their event type."""
 
 
 class Fill(msgspec.Struct, array_like=True):
@@ -52,14 +57,14 @@ class Order(Expiring):
     side: str | None = None
     amount: Decimal | None = None
     filled: Decimal = ZERO
-    fill_ids: list[str] = []
+    fill_ids: list[bytes] = []
     pending: list[Fill] = []
     fill_reported: bool = False
     terminals: dict[str, int] = {}
     filled_after_terminal: bool = False
     ran_backwards: bool = False
     last_ts: int = 0
-    correlation_id: str = ""
+    correlation_id: bytes = b""
     correlations_differ: bool = False
     open_findings: list[str] = []
 
@@ -82,7 +87,7 @@ def order_id(event: Mapping[str, Any]) -> str:
 
 def is_repeated_fill(order: Order, event: Mapping[str, Any]) -> bool:
     """Whether this very execution is in the order already (it came once without a position, once with)."""
-    return event["event_type"] == "order_filled" and event["event_id"] in order.fill_ids
+    return event["event_type"] == "order_filled" and packed(event["event_id"]) in order.fill_ids
 
 
 def observe(order: Order, event: Mapping[str, Any], *, carried: bool = True) -> list[Finding]:
@@ -99,11 +104,13 @@ def observe(order: Order, event: Mapping[str, Any], *, carried: bool = True) -> 
         if placed:
             order.ran_backwards |= event["ts_utc"] < order.last_ts
             order.last_ts = event["ts_utc"]
-        if kind == "order_created":
+        if kind == CREATED:
             order.created = True
             _know(order, payload)
         elif kind in TERMINALS:
             name = event["native_type"] or kind
+            if name not in order.terminals and len(order.terminals) >= NATIVE_TERMINALS:
+                name = kind
             order.terminals[name] = order.terminals.get(name, 0) + 1
         elif kind == "order_filled" or payload.get("status") == NATIVE_FILLED:
             if placed:
@@ -114,7 +121,7 @@ def observe(order: Order, event: Mapping[str, Any], *, carried: bool = True) -> 
             if kind == "order_filled":
                 _fill(order, event)
     if carried and not (event["legacy"] and event["correlation_id"] == event["event_id"]):
-        _correlate(order, event["correlation_id"])
+        _correlate(order, packed(event["correlation_id"]))
     order.is_open = order.known and not order.terminals and not _is_filled(order)
     findings += _changed(order, payload["client_order_id"])
     return findings
@@ -124,13 +131,13 @@ def _know(order: Order, payload: Mapping[str, Any]) -> None:
     order.known = True
     order.side = payload["side"] or order.side
     if payload["amount_base"] is not None:
-        order.amount = payload["amount_base"]
+        order.amount = compact(payload["amount_base"])
 
 
 def _fill(order: Order, event: Mapping[str, Any]) -> None:
     payload = event["payload"]
-    order.filled = WIDE.add(order.filled, payload["fill_qty_base"])
-    order.fill_ids = [*order.fill_ids[-FILL_IDS + 1 :], event["event_id"]]
+    order.filled = compact(add(order.filled, payload["fill_qty_base"]))
+    order.fill_ids = [*order.fill_ids[-FILL_IDS + 1 :], packed(event["event_id"])]
     order.side = order.side or payload["side"]
     if order.side is None:
         order.pending = [*order.pending[-FILL_IDS + 1 :], fill_of(payload)]
@@ -148,7 +155,7 @@ def fill_of(payload: Mapping[str, Any]) -> Fill:
     return Fill(payload["fill_price"], payload["fill_qty_base"], fees)
 
 
-def _correlate(order: Order, correlation_id: str) -> None:
+def _correlate(order: Order, correlation_id: bytes) -> None:
     if not order.correlation_id:
         order.correlation_id = correlation_id
     elif order.correlation_id != correlation_id:
@@ -187,14 +194,8 @@ def _changed(order: Order, subject: str) -> list[Finding]:
     if holding == before:
         return []
     order.open_findings = holding
-    detail = _detail(order)
-    return [finding(code, OPENED, subject, detail) for code in holding if code not in before] + [
-        finding(code, RESOLVED, subject, detail) for code in before if code not in holding
+    amount = {} if order.amount is None else {"amount": text(order.amount)}
+    proof = detail(filled=text(order.filled), terminals=order.terminals, **amount)
+    return [finding(code, OPENED, subject, proof) for code in holding if code not in before] + [
+        finding(code, RESOLVED, subject, proof) for code in before if code not in holding
     ]
-
-
-def _detail(order: Order) -> str:
-    numbers: dict[str, Any] = {"filled": text(order.filled), "terminals": order.terminals}
-    if order.amount is not None:
-        numbers["amount"] = text(order.amount)
-    return json.dumps(numbers, separators=(",", ":"))

@@ -262,7 +262,7 @@ def risk_figure(raw: RawRecord, event: Mapping[str, Any], figures: Figures) -> d
     """The figures after ``event``."""
     record = _context(raw, event)
     record.update(figures._asdict())
-    record.update(connector_name=event["connector_name"], trading_pair=event["trading_pair"])
+    record["connector_name"] = event["connector_name"]
     return record
 
 

@@ -96,6 +96,6 @@ def _reference(event: Mapping[str, Any], kind: Kind, role: int, key: str, value:
 
 
 def place(letter: str, parts: tuple[str, ...]) -> str:
-    """The place of the id that ``parts`` are: 17 characters."""
+    """The place of the id that ``parts`` are: ``letter`` and 16 characters."""
     digest = blake2b("\x1f".join(parts).encode(), digest_size=DIGEST_BYTES).digest()
     return letter + b64encode(digest).decode()

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 from zlib import crc32
 
-from tradetape.processors import expiry
+from tradetape.processors import expiry, references
 from tradetape.processors.reading import RawRecord
 from tradetape.processors.state import PartitionState, Record
 
@@ -27,7 +27,7 @@ _NATIVE_IDS = frozenset({"envelope"})
 
 
 class Watermark(Record):
-    """The highest source_position taken in of one (source_id, source_stream)."""
+    """The highest source_position taken in of one (source_id, source_stream), kept by the digest of the two."""
 
     KEY: ClassVar[str] = "w"
 
@@ -90,9 +90,10 @@ def _known_by_id(event: Mapping[str, Any]) -> bool:
 
 
 def _at_or_below_watermark(position: int, source_id: str, stream: str, state: PartitionState) -> bool:
-    watermark = state.get(Watermark, source_id, stream)
+    name = references.place("", (source_id, stream))
+    watermark = state.get(Watermark, name)
     if position <= watermark.position:
         return True
     watermark.position = position
-    state.touch(watermark, source_id, stream)
+    state.touch(watermark, name)
     return False

@@ -1,26 +1,28 @@
 """Numbered histories: each run and each aggregate counts its events, so that a missing one shows (S0-02, S1-02).
 
 A history's numbers begin at 0 or 1. A number above the next leaves a gap; the gap closes when the missing numbers come.
-Whether a number is new is asked of the ranges that are missing, so it is exact for ever while they fit. Histories of
-runs and aggregates end: they are forgotten when they were silent for ``Horizons.history``. A whole source's is not.
+Whether a number is new is asked of the ranges that are missing, so it is exact while no more than RANGES are.
+Histories of runs and aggregates end: they are forgotten when they were silent for ``Horizons.history``. A whole
+source's is not.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 from tradetape.processors import expiry
 from tradetape.processors.expiry import Expiring
-from tradetape.processors.findings import NOTED, OPENED, RESOLVED, Finding, finding
+from tradetape.processors.findings import NOTED, OPENED, RESOLVED, Finding, detail, finding
 from tradetape.processors.horizons import Horizons
 from tradetape.processors.reading import RawRecord
 from tradetape.processors.state import PartitionState
 
 FIRST = 1
 RANGES = 64
-"""Missing ranges remembered of one history; of more, the oldest stay open and are no longer closed."""
+"""Missing ranges remembered of one history. Of more, the oldest are forgotten: their gap closes without them, and a
+number of theirs that comes is told as repeated.
+"""
 
 RUN, AGGREGATE = "run", "aggregate"
 
@@ -93,13 +95,13 @@ def _observe(track: Track, number: int, subject: str) -> list[Finding]:
     elif number in track.rejected:
         track.rejected = [other for other in track.rejected if other != number]
     elif _fill(track, number):
-        found.append(finding("sequence_regressed", NOTED, subject, _detail(number=number, highest=track.highest)))
+        found.append(finding("sequence_regressed", NOTED, subject, detail(number=number, highest=track.highest)))
     else:
-        return [finding("sequence_repeated", OPENED, subject, _detail(number=number, highest=track.highest))]
+        return [finding("sequence_repeated", OPENED, subject, detail(number=number, highest=track.highest))]
     if bool(track.missing) != track.told:
         track.told = bool(track.missing)
         status = OPENED if track.told else RESOLVED
-        found.append(finding("sequence_gap", status, subject, _detail(missing=track.missing, highest=track.highest)))
+        found.append(finding("sequence_gap", status, subject, detail(missing=track.missing, highest=track.highest)))
     return found
 
 
@@ -115,10 +117,6 @@ def _fill(track: Track, number: int) -> bool:
     for index, (first, last) in enumerate(track.missing):
         if first <= number <= last:
             rest = [part for part in ((first, number - 1), (number + 1, last)) if part[0] <= part[1]]
-            track.missing = [*track.missing[:index], *rest, *track.missing[index + 1 :]]
+            track.missing = [*track.missing[:index], *rest, *track.missing[index + 1 :]][-RANGES:]
             return True
     return False
-
-
-def _detail(**numbers: Any) -> str:
-    return json.dumps(numbers, separators=(",", ":"))

@@ -45,6 +45,33 @@ class Progress(Record):
     seen_first: int = 0
 
 
+_UUID = b"\xff"
+"""Stands before the bytes of a UUID, and in no text."""
+
+
+def packed(name: str) -> bytes:
+    """``name``, an id, in as few bytes as it takes: 17 for a UUID in its usual form, any other as it is."""
+    if len(name) == 36:
+        try:
+            short = _UUID + bytes.fromhex(name.replace("-", ""))
+        except ValueError:
+            return name.encode()
+        if unpacked(short) == name:
+            return short
+    return name.encode()
+
+
+def unpacked(short: bytes) -> str:
+    """The id that was ``packed``."""
+    if not short.startswith(_UUID):
+        return short.decode()
+    digits = short[1:].hex()
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+
+
+Change = tuple[bytes, bytes | None]
+"""A key and what is stored under it from now on; None deletes."""
+
 R = TypeVar("R", bound=Record)
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -122,7 +149,7 @@ class PartitionState:
         """The record of that name is no longer needed."""
         self._changed[self.key(kind, *parts)] = None
 
-    def changes(self) -> Iterator[tuple[bytes, bytes | None]]:
+    def changes(self) -> Iterator[Change]:
         """What the batch changed, the partition's progress last; None deletes."""
         progress = self.key(Progress)
         self._changed.pop(progress, None)
@@ -142,7 +169,7 @@ class PartitionState:
         self._changed.clear()
 
 
-def apply(store: MutableMapping[bytes, bytes], changes: Iterable[tuple[bytes, bytes | None]]) -> None:
+def apply(store: MutableMapping[bytes, bytes], changes: Iterable[Change]) -> None:
     """Write ``changes`` into committed state; None deletes."""
     for key, value in changes:
         if value is None:

@@ -19,29 +19,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
-from tradetape.processors import expiry
+from tradetape.processors import clock, expiry
 from tradetape.processors.expiry import Expiring
 from tradetape.processors.findings import Finding
 from tradetape.processors.horizons import Horizons
+from tradetape.processors.money import ZERO, add, divide, multiply, ratio, rounded, subtract
 from tradetape.processors.reading import RawRecord
-from tradetape.processors.risk import instance_key
+from tradetape.processors.risk import position_key
 from tradetape.processors.semantics.arithmetic import HALF, float_error, half_unit, mismatch
 from tradetape.processors.semantics.results import SIZING_FIELDS
 from tradetape.processors.state import PartitionState
-from tradetape.schemas.numbers import QUANTUM, WIDE
-
-ZERO = Decimal(0)
-SECOND = Decimal(1_000_000)
-DAY = Decimal(86_400_000_000)
 
 WRITING_SECONDS = Decimal(5)
 """What a bot says it held may differ by so much from the times of its events: they tell when it wrote them."""
 COUNTING_DAYS = Decimal(1)
 """Days are counted from date to date, from hour to hour, or with the first one in."""
-CLOCK_TOLERANCE = 5 * 60_000_000
-"""Microseconds that a bot's clock may be ahead of the broker's."""
 
 _SIDES = {"long": 1, "short": -1, "buy": 1, "sell": -1}
 _EXITS = frozenset({"exit"})
@@ -49,11 +43,10 @@ _PURPOSES = frozenset({"entry", "pyramid"}) | _EXITS
 
 
 class Trade(Expiring):
-    """A position while it is open: ``sign`` 1 for long, −1 for short; base held, total cost and results in quote.
+    """A position: ``sign`` 1 for long, −1 for short; base held, total cost and what its exits realised in quote.
 
-    ``entered`` and ``left`` are base, ``paid`` and ``taken`` quote, of all entries and exits. ``best`` and ``worst``
-    are results at any price, ``said_best`` and ``said_worst`` those at prices that the bot named as its position's.
-    ``is_sure`` says that nothing on record leaves its size or its price open.
+    ``opened`` is 0 once it is over. ``said_best`` and ``said_worst`` are results at prices that the bot named as its
+    position's. ``is_sure`` says that nothing on record leaves its size or its price open.
     """
 
     KEY: ClassVar[str] = "X"
@@ -65,20 +58,82 @@ class Trade(Expiring):
     held: Decimal = ZERO
     cost: Decimal = ZERO
     realised: Decimal = ZERO
-    best: Decimal = ZERO
-    worst: Decimal = ZERO
     said_best: Decimal = ZERO
     said_worst: Decimal = ZERO
+
+    def lasts(self, horizons: Horizons) -> int:
+        return horizons.open_order if self.opened else 0
+
+    def looked_at(self, horizons: Horizons) -> int:
+        return horizons.closed_order
+
+    def called(self) -> str:
+        return "open trade" if self.opened else ""
+
+    def result(self, price: Decimal) -> Decimal:
+        """What it brings in all where it is closed at ``price``."""
+        unrealised = multiply(Decimal(self.sign), subtract(multiply(self.held, price), self.cost))
+        return rounded(add(self.realised, unrealised))
+
+    def see(self, price: Decimal) -> None:
+        """``price`` was seen. One of 0 is one that its source cut off."""
+        self.is_sure &= price > 0
+
+    def enter(self, quantity: Decimal, price: Decimal) -> None:
+        """Add ``quantity`` at ``price``."""
+        self.held = add(self.held, quantity)
+        self.cost = rounded(add(self.cost, multiply(quantity, price)))
+        self.see(price)
+
+    def leave(self, quantity: Decimal, price: Decimal) -> None:
+        """Take off ``quantity`` at ``price``."""
+        self.see(price)
+        if not self.held:
+            return
+        share = self.cost
+        if quantity != self.held:
+            share = rounded(divide(multiply(self.cost, quantity), self.held))
+        gain = multiply(Decimal(self.sign), subtract(multiply(quantity, price), share))
+        self.realised = rounded(add(self.realised, gain))
+        self.cost, self.held = subtract(self.cost, share), subtract(self.held, quantity)
+
+
+class _Whole(Trade):
+    """A trade with all that its statistics need; only the partition's memory does without.
+
+    ``entered`` and ``left`` are base, ``paid`` and ``taken`` quote, of all entries and exits. ``best`` and ``worst``
+    are results at any price that was seen.
+    """
+
+    KEY: ClassVar[str] = ""
+
+    best: Decimal = ZERO
+    worst: Decimal = ZERO
     entered: Decimal = ZERO
     paid: Decimal = ZERO
     left: Decimal = ZERO
     taken: Decimal = ZERO
 
-    def lasts(self, horizons: Horizons) -> int:
-        return horizons.open_order
+    def see(self, price: Decimal) -> None:
+        super().see(price)
+        self._reach(self.result(price))
 
-    def called(self) -> str:
-        return "open trade"
+    def enter(self, quantity: Decimal, price: Decimal) -> None:
+        self.entered, self.paid = add(self.entered, quantity), add(self.paid, multiply(quantity, price))
+        super().enter(quantity, price)
+
+    def leave(self, quantity: Decimal, price: Decimal) -> None:
+        if self.held:
+            self.left, self.taken = add(self.left, quantity), add(self.taken, multiply(quantity, price))
+        super().leave(quantity, price)
+        self._reach(self.result(price) if self.held else self.realised)
+
+    def _reach(self, result: Decimal) -> None:
+        self.best, self.worst = max(self.best, result), min(self.worst, result)
+
+
+T = TypeVar("T", bound=Trade)
+Key = tuple[str, ...]
 
 
 class TradeStatistics(NamedTuple):
@@ -111,27 +166,26 @@ def statistics(events: Iterable[Mapping[str, Any]], position_id: str = "") -> li
     created among ``events``.
     """
     stored = list(events)
-    told = {_place(event) for event in stored if event["event_type"] == "position_opened"}
-    open_trades: dict[tuple[str, ...], Trade] = {}
+    told = {position_key(event) for event in stored if event["event_type"] == "position_opened"}
+    open_trades: dict[Key, _Whole] = {}
     sides: dict[str, str] = {}
     found: list[TradeStatistics] = []
     for event in stored:
         if event["event_type"] == "order_created":
             sides[event["payload"]["client_order_id"]] = event["payload"]["side"]
         elif event["event_type"] == "order_filled":
-            if _place(event) not in told:
+            if position_key(event) not in told:
                 side = event["payload"]["side"] or sides.get(event["payload"]["client_order_id"], "")
-                found += _execute(event, side, open_trades)
+                closed = _execute(event, side, open_trades, _Whole)
+                found += [_statistics(_key(event), trade, _moment(event)) for trade in closed]
         else:
             found += _follow(event, open_trades)
     found += [_statistics(key, trade, None) for key, trade in open_trades.items()]
     return [one for one in found if not position_id or one.position_id == position_id]
 
 
-def observe(
-    raw: RawRecord, event: Mapping[str, Any], state: PartitionState
-) -> tuple[TradeStatistics | None, list[Finding]]:
-    """Fold an accepted ``event``; the trade that it closed, and where the bot's own figures of it cannot be right.
+def observe(raw: RawRecord, event: Mapping[str, Any], state: PartitionState) -> list[Finding]:
+    """Fold an accepted ``event``; where the bot's own figures of a trade cannot be right.
 
     Kept are trades of bots that tell their positions, and of those whose executions say what they are for (entry,
     pyramid, exit). A position with an id is followed through the events that name it, without ticks and bars. One
@@ -139,70 +193,66 @@ def observe(
     """
     kind = event["event_type"]
     if kind == "position_opened":
-        _keep(raw, _opened(event), _key(event), state)
+        _keep(raw, _opened(event, Trade), _key(event), state)
     elif kind == "order_filled":
         return _observe_execution(raw, event, state)
     elif kind == "position_closed":
         return _observe_closing(raw, event, state)
     elif kind in _FOLLOWED:
-        trade = state.find(Trade, *_key(event))
+        trade = _open(_key(event), state)
         if trade is not None:
-            before = _reached(trade)
+            before = (trade.said_best, trade.said_worst, trade.is_sure)
             _see(trade, event)
-            if _reached(trade) != before:
+            if (trade.said_best, trade.said_worst, trade.is_sure) != before:
                 _keep(raw, trade, _key(event), state)
             else:
                 expiry.keep(state, trade, raw.timestamp, *_key(event))
-    return None, []
+    return []
 
 
-def _reached(trade: Trade) -> tuple[Any, ...]:
-    return trade.best, trade.worst, trade.said_best, trade.said_worst, trade.is_sure
+def _open(key: Key, state: PartitionState) -> Trade | None:
+    """The open trade of a position."""
+    trade = state.find(Trade, *key)
+    return trade if trade is not None and trade.opened else None
 
 
-def _keep(raw: RawRecord, trade: Trade, key: tuple[str, ...], state: PartitionState) -> None:
+def _keep(raw: RawRecord, trade: Trade, key: Key, state: PartitionState) -> None:
+    """Keep ``trade``, or that there is none any more, in the place of the position's last."""
     known = state.find(Trade, *key)
     if known is not None:
         trade.bucket = known.bucket
     expiry.touch(state, trade, raw.timestamp, *key)
 
 
-def _observe_execution(
-    raw: RawRecord, event: Mapping[str, Any], state: PartitionState
-) -> tuple[TradeStatistics | None, list[Finding]]:
+def _observe_execution(raw: RawRecord, event: Mapping[str, Any], state: PartitionState) -> list[Finding]:
     payload, key = event["payload"], _key(event)
     if payload["purpose"] not in _PURPOSES:
-        return None, []
-    trade = state.find(Trade, *key)
+        return []
+    trade = _open(key, state)
     if trade is not None and not trade.by_fills:
-        return None, []
+        return []
     if trade is None and payload["purpose"] in _EXITS:
-        return None, []  # its opening is not on record
+        return []  # its opening is not on record
     findings = [] if trade is None else _contradictions_of_exit(raw, event, trade)
     open_trades = {} if trade is None else {key: trade}
-    closed = _execute(event, payload["side"] or "", open_trades)
-    if key in open_trades:
-        _keep(raw, open_trades[key], key, state)
-    elif trade is not None:
-        state.forget(Trade, *key)
-    return (closed[-1] if closed else None), findings
+    _execute(event, payload["side"] or "", open_trades, Trade)
+    if key in open_trades or trade is not None:
+        _keep(raw, open_trades.get(key) or Trade(), key, state)
+    return findings
 
 
-def _observe_closing(
-    raw: RawRecord, event: Mapping[str, Any], state: PartitionState
-) -> tuple[TradeStatistics | None, list[Finding]]:
+def _observe_closing(raw: RawRecord, event: Mapping[str, Any], state: PartitionState) -> list[Finding]:
     key = _key(event)
-    trade = state.find(Trade, *key)
+    trade = _open(key, state)
     if trade is None or trade.by_fills:
-        return None, []
-    (closed,) = _follow(event, {key: trade})
-    state.forget(Trade, *key)
-    recorded, held = event["payload"]["hold_duration_seconds"], closed.hold_seconds
-    if recorded is None or held is None or not _is_in_time(raw, event, trade):
-        return closed, []
-    if WIDE.subtract(recorded, held).copy_abs() <= WRITING_SECONDS + half_unit(recorded):
-        return closed, []
-    return closed, [mismatch(event["event_id"], "hold_duration_seconds", expected=held, recorded=recorded)]
+        return []
+    _keep(raw, Trade(), key, state)
+    recorded, held = event["payload"]["hold_duration_seconds"], _seconds(trade, event["ts_utc"])
+    if recorded is None or not _is_in_time(raw, event, trade):
+        return []
+    if subtract(recorded, held).copy_abs() <= WRITING_SECONDS + half_unit(recorded):
+        return []
+    return [mismatch(event["event_id"], "hold_duration_seconds", expected=held, recorded=recorded)]
 
 
 def _contradictions_of_exit(raw: RawRecord, event: Mapping[str, Any], trade: Trade) -> list[Finding]:
@@ -225,30 +275,32 @@ def _contradictions_of_exit(raw: RawRecord, event: Mapping[str, Any], trade: Tra
         found.append(mismatch(subject, "max_favorable_excursion", expected=trade.said_best, recorded=best))
     if worst is not None and worst > trade.said_worst + rounding + half_unit(worst):
         found.append(mismatch(subject, "max_adverse_excursion", expected=trade.said_worst, recorded=worst))
-    days, held = told["hold_duration_days"], (_moment(event) - trade.opened) / DAY
+    days, held = told["hold_duration_days"], divide(Decimal(_moment(event) - trade.opened), Decimal(clock.DAY))
     if days is not None and abs(days - held) > COUNTING_DAYS + HALF:
-        held = held.quantize(QUANTUM)
-        found.append(mismatch(subject, "hold_duration_days", expected=held, recorded=days))
+        found.append(mismatch(subject, "hold_duration_days", expected=rounded(held), recorded=days))
     return found
 
 
 def _is_in_time(raw: RawRecord, event: Mapping[str, Any], trade: Trade) -> bool:
     """Whether the clocks make sense: a wrong one is a finding of its own."""
-    return trade.opened <= _moment(event) <= raw.timestamp + CLOCK_TOLERANCE
+    return trade.opened <= _moment(event) <= raw.timestamp + clock.TOLERANCE
 
 
-def _follow(event: Mapping[str, Any], open_trades: dict[tuple[str, ...], Trade]) -> list[TradeStatistics]:
+def _follow(event: Mapping[str, Any], open_trades: dict[Key, _Whole]) -> list[TradeStatistics]:
     """What an event that is no execution does to ``open_trades``; the trade that it closed."""
     kind = event["event_type"]
     if kind == "position_opened":
-        open_trades[_key(event)] = _opened(event)
+        open_trades[_key(event)] = _opened(event, _Whole)
     elif kind == "position_closed":
         trade = open_trades.pop(_key(event), None)
         if trade is not None:
-            return [_closed(event, trade)]
+            price = event["payload"]["exit_price"]
+            if price is not None:
+                trade.leave(trade.held, price)
+            return [_statistics(_key(event), trade, event["ts_utc"])]
     elif kind in _OF_MARKETS:
         for key, trade in open_trades.items():
-            if key[:-1] == _place(event):
+            if key[:-1] == position_key(event):
                 _see(trade, event)
     elif kind in _FOLLOWED:
         trade = open_trades.get(_key(event))
@@ -257,21 +309,14 @@ def _follow(event: Mapping[str, Any], open_trades: dict[tuple[str, ...], Trade])
     return []
 
 
-def _opened(event: Mapping[str, Any]) -> Trade:
+def _opened(event: Mapping[str, Any], kind: type[T]) -> T:
     payload = event["payload"]
-    trade = Trade(sign=_SIDES.get(payload["side"], 1), opened=event["ts_utc"])
-    _enter(trade, payload["quantity"].copy_abs(), payload["entry_price"])
+    trade = kind(sign=_SIDES.get(payload["side"], 1), opened=event["ts_utc"])
+    trade.enter(payload["quantity"].copy_abs(), payload["entry_price"])
     return trade
 
 
-def _closed(event: Mapping[str, Any], trade: Trade) -> TradeStatistics:
-    price = event["payload"]["exit_price"]
-    if price is not None:
-        _leave(trade, trade.held, price)
-    return _statistics(_key(event), trade, event["ts_utc"])
-
-
-def _execute(event: Mapping[str, Any], side: str, open_trades: dict[tuple[str, ...], Trade]) -> list[TradeStatistics]:
+def _execute(event: Mapping[str, Any], side: str, open_trades: dict[Key, T], kind: type[T]) -> list[T]:
     """Fold an execution into the trade of its pair; the trade that it closed. What is beyond flat opens another."""
     payload, key = event["payload"], _key(event)
     sign, quantity, price = _SIDES.get(side), payload["fill_qty_base"], payload["fill_price"]
@@ -283,54 +328,15 @@ def _execute(event: Mapping[str, Any], side: str, open_trades: dict[tuple[str, .
     closed = []
     if trade is not None and sign != trade.sign:
         leaving = min(quantity, trade.held)
-        _leave(trade, leaving, price)
-        quantity = WIDE.subtract(quantity, leaving)
+        trade.leave(leaving, price)
+        quantity = subtract(quantity, leaving)
         if not trade.held:
-            closed.append(_statistics(key, open_trades.pop(key), _moment(event)))
+            closed.append(open_trades.pop(key))
     if quantity:
         if key not in open_trades:
-            open_trades[key] = Trade(sign=sign, opened=_moment(event), by_fills=True)
-        _enter(open_trades[key], quantity, price)
+            open_trades[key] = kind(sign=sign, opened=_moment(event), by_fills=True)
+        open_trades[key].enter(quantity, price)
     return closed
-
-
-def _enter(trade: Trade, quantity: Decimal, price: Decimal) -> None:
-    value = WIDE.multiply(quantity, price)
-    trade.held, trade.entered = WIDE.add(trade.held, quantity), WIDE.add(trade.entered, quantity)
-    trade.cost, trade.paid = _round(WIDE.add(trade.cost, value)), WIDE.add(trade.paid, value)
-    _mark(trade, price)
-
-
-def _leave(trade: Trade, quantity: Decimal, price: Decimal) -> None:
-    _mark(trade, price)
-    if not trade.held:
-        return
-    whole = quantity == trade.held
-    share = trade.cost if whole else _round(WIDE.divide(WIDE.multiply(trade.cost, quantity), trade.held))
-    value = WIDE.multiply(quantity, price)
-    trade.realised = _round(WIDE.add(trade.realised, WIDE.multiply(trade.sign, WIDE.subtract(value, share))))
-    trade.cost, trade.held = WIDE.subtract(trade.cost, share), WIDE.subtract(trade.held, quantity)
-    trade.left, trade.taken = WIDE.add(trade.left, quantity), WIDE.add(trade.taken, value)
-    _reach(trade, trade.realised if whole else _result(trade, price))
-
-
-def _mark(trade: Trade, price: Decimal) -> Decimal:
-    """``price`` was seen; the result at it. A price of 0 is one that its source cut off."""
-    if price <= 0:
-        trade.is_sure = False
-    result = _result(trade, price)
-    _reach(trade, result)
-    return result
-
-
-def _reach(trade: Trade, result: Decimal) -> None:
-    trade.best, trade.worst = max(trade.best, result), min(trade.worst, result)
-
-
-def _result(trade: Trade, price: Decimal) -> Decimal:
-    """What the trade brings in all where it is closed at ``price``."""
-    unrealised = WIDE.multiply(trade.sign, WIDE.subtract(WIDE.multiply(trade.held, price), trade.cost))
-    return _round(WIDE.add(trade.realised, unrealised))
 
 
 def _see(trade: Trade, event: Mapping[str, Any]) -> None:
@@ -340,8 +346,9 @@ def _see(trade: Trade, event: Mapping[str, Any]) -> None:
         trade.is_sure &= not any(part in field for part in SIZING_FIELDS)
         return
     for price in _prices(event, trade.opened):
-        result = _mark(trade, price)
+        trade.see(price)
         if event["event_type"] not in _OF_MARKETS:
+            result = trade.result(price)
             trade.said_best, trade.said_worst = max(trade.said_best, result), min(trade.said_worst, result)
 
 
@@ -374,7 +381,7 @@ _FOLLOWED = {
 """Events between a trade's executions, and the payload key that tells what they are about."""
 
 
-def _statistics(key: tuple[str, ...], trade: Trade, closed: int | None) -> TradeStatistics:
+def _statistics(key: Key, trade: _Whole, closed: int | None) -> TradeStatistics:
     result = trade.realised if closed is not None and not trade.held else None
     return TradeStatistics(
         connector_name=key[-3],
@@ -384,37 +391,28 @@ def _statistics(key: tuple[str, ...], trade: Trade, closed: int | None) -> Trade
         opened=trade.opened,
         closed=closed,
         quantity=trade.entered,
-        entry_price=_ratio(trade.paid, trade.entered) or ZERO,
-        exit_price=_ratio(trade.taken, trade.left),
+        entry_price=ratio(trade.paid, trade.entered) or ZERO,
+        exit_price=ratio(trade.taken, trade.left),
         result=result,
-        hold_seconds=None if closed is None else WIDE.divide(Decimal(closed - trade.opened), SECOND),
+        hold_seconds=None if closed is None else _seconds(trade, closed),
         max_favorable_excursion=trade.best,
         max_adverse_excursion=trade.worst,
-        exit_efficiency=None if result is None else _ratio(result, trade.best),
+        exit_efficiency=None if result is None else ratio(result, trade.best),
         is_sure=trade.is_sure,
     )
 
 
-def _place(event: Mapping[str, Any]) -> tuple[str, ...]:
-    return (*instance_key(event), event["connector_name"], event["trading_pair"])
+def _seconds(trade: Trade, closed: int) -> Decimal:
+    """How long ``trade`` was held."""
+    return divide(Decimal(closed - trade.opened), Decimal(clock.SECOND))
 
 
-def _key(event: Mapping[str, Any]) -> tuple[str, ...]:
+def _key(event: Mapping[str, Any]) -> Key:
     """A position by its id; one without is the pair's own."""
-    return (*_place(event), event["payload"].get("position_id") or "")
+    return (*position_key(event), event["payload"].get("position_id") or "")
 
 
 def _moment(event: Mapping[str, Any]) -> int:
     """When an event happened: of an execution its own time, where it has one."""
     moment: int = event["payload"].get("executed_ts_utc") or event["ts_utc"]
     return moment
-
-
-def _ratio(part: Decimal, whole: Decimal) -> Decimal | None:
-    """``part`` / ``whole`` to 18 decimals; None of nothing."""
-    return _round(WIDE.divide(part, whole)) if whole else None
-
-
-def _round(amount: Decimal) -> Decimal:
-    """18 decimals, half-even; what has no room for them is left as it is."""
-    return amount.quantize(QUANTUM, context=WIDE) if amount.adjusted() < 57 else amount

@@ -12,18 +12,13 @@ from typing import Any, ClassVar
 
 import msgspec
 
+from tradetape.processors import clock
+from tradetape.processors.money import ZERO, add, percent, ratio, sound, subtract
+from tradetape.processors.outputs import END
 from tradetape.processors.risk import rates
-from tradetape.processors.risk.money import sound
 from tradetape.processors.risk.rates import Window
 from tradetape.processors.state import PartitionState, Record
 from tradetape.schemas import times
-from tradetape.schemas.numbers import QUANTUM, WIDE
-
-ZERO = Decimal(0)
-HUNDRED = Decimal(100)
-
-RATES = ("orders", "cancels", "rejects")
-"""Fields of a delta that count one event, in the order of ``rates.KINDS``."""
 
 SUMS = ("realised_quote", "fees_quote", "unrealised_quote", "exposure_net", "exposure_gross")
 
@@ -73,8 +68,9 @@ def fold(delta: Mapping[str, Any], state: PartitionState) -> dict[str, Any] | No
 
 def after(book: Book, delta: Mapping[str, Any]) -> dict[str, Any]:
     """Add ``delta`` to its ``book``; the figures then."""
-    _add(book, delta)
-    return _figure(book, delta)
+    at = clock.bounded(delta["ts_utc"], delta["ingest_ts_utc"])
+    _add(book, delta, at)
+    return _figure(book, delta, at)
 
 
 def _is_new(delta: Mapping[str, Any], state: PartitionState) -> bool:
@@ -86,32 +82,33 @@ def _is_new(delta: Mapping[str, Any], state: PartitionState) -> bool:
     return True
 
 
-def _add(book: Book, delta: Mapping[str, Any]) -> None:
+def _add(book: Book, delta: Mapping[str, Any], at: int) -> None:
     for name in SUMS:
-        setattr(book, name, WIDE.add(getattr(book, name), delta[name]))
+        setattr(book, name, add(getattr(book, name), delta[name]))
     book.members += delta["members"]
     book.open_orders += delta["open_orders"]
-    for kind, name in enumerate(RATES):
+    for kind, name in enumerate(rates.NAMES):
         if delta[name]:
-            rates.count(book.minute, rates.MINUTE, kind, delta["ts_utc"])
-            rates.count(book.hour, rates.HOUR, kind, delta["ts_utc"])
+            rates.count(book.minute, clock.MINUTE, kind, at)
+            rates.count(book.hour, clock.HOUR, kind, at)
     pair = delta["trading_pair"]
     if delta["exposure_net"]:
-        exposure = WIDE.add(book.pairs.get(pair, ZERO), delta["exposure_net"])
+        exposure = add(book.pairs.get(pair, ZERO), delta["exposure_net"])
         book.pairs = {**book.pairs, pair: exposure}
         if not exposure:
             del book.pairs[pair]
     earned = _earned(delta)
-    _begin_day(book, times.text(delta["ts_utc"])[:10])
-    book.day_pnl = WIDE.add(book.day_pnl, earned)
-    _move_equity(book, delta["equity"], earned)
+    _begin_day(book, times.text(at)[:10])
+    book.day_pnl = add(book.day_pnl, earned)
+    if delta["has_equity"]:
+        _move_equity(book, delta["equity"], earned)
 
 
 def _earned(delta: Mapping[str, Any]) -> Decimal:
     """P&L that the portfolio made; what a member brings along or takes away was made before."""
     if delta["members"]:
         return ZERO
-    return WIDE.subtract(WIDE.add(delta["realised_quote"], delta["unrealised_quote"]), delta["fees_quote"])
+    return subtract(add(delta["realised_quote"], delta["unrealised_quote"]), delta["fees_quote"])
 
 
 def _begin_day(book: Book, day: str) -> None:
@@ -122,35 +119,33 @@ def _begin_day(book: Book, day: str) -> None:
 
 def _move_equity(book: Book, change: Decimal, earned: Decimal) -> None:
     """What comes in without being earned (a member's first equity, a deposit) moves the peak along: no profit."""
-    if not change and not book.has_equity:
-        return
-    flow = WIDE.subtract(change, earned)
+    flow = subtract(change, earned)
     book.has_equity = True
-    book.equity = WIDE.add(book.equity, change)
-    book.day_equity = WIDE.add(book.day_equity, flow)
-    book.peak = max(WIDE.add(book.peak, flow), book.equity)
+    book.equity = add(book.equity, change)
+    book.day_equity = add(book.day_equity, flow)
+    book.peak = max(add(book.peak, flow), book.equity)
 
 
-def _figure(book: Book, delta: Mapping[str, Any]) -> dict[str, Any]:
+def _figure(book: Book, delta: Mapping[str, Any], at: int) -> dict[str, Any]:
     largest = max(book.pairs, key=lambda pair: (book.pairs[pair].copy_abs(), pair), default="")
-    held = reduce(WIDE.add, (exposure.copy_abs() for exposure in book.pairs.values()), ZERO)
-    drawdown = WIDE.subtract(book.peak, book.equity) if book.has_equity else None
+    held = reduce(add, (exposure.copy_abs() for exposure in book.pairs.values()), ZERO)
+    drawdown = subtract(book.peak, book.equity) if book.has_equity else None
     return {
         **{name: delta[name] for name in _CONTEXT},
         "members": book.members,
         **{name: sound(getattr(book, name)) for name in SUMS},
-        "concentration": _ratio(book.pairs[largest].copy_abs(), held) if largest else None,
+        "concentration": sound(ratio(book.pairs[largest].copy_abs(), held)) if largest else None,
         "largest_pair": largest,
         "equity": sound(book.equity) if book.has_equity else None,
         "peak_equity": sound(book.peak) if book.has_equity else None,
         "drawdown_quote": sound(drawdown),
-        "drawdown_pct": None if drawdown is None else _ratio(WIDE.multiply(HUNDRED, drawdown), book.peak),
+        "drawdown_pct": None if drawdown is None else sound(percent(drawdown, book.peak)),
         "day": book.day,
         "daily_pnl": sound(book.day_pnl),
-        "daily_pnl_pct": _ratio(WIDE.multiply(HUNDRED, book.day_pnl), book.day_equity),
+        "daily_pnl_pct": sound(percent(book.day_pnl, book.day_equity)),
         "open_orders": book.open_orders,
-        **_rates(book, delta["ts_utc"]),
-        "_end": "tt",
+        **_rates(book, at),
+        "_end": END,
     }
 
 
@@ -161,13 +156,8 @@ _CONTEXT = (
 
 
 def _rates(book: Book, at: int) -> dict[str, int]:
-    minute, hour = rates.counts(book.minute, rates.MINUTE, at), rates.counts(book.hour, rates.HOUR, at)
+    minute, hour = rates.counts(book.minute, clock.MINUTE, at), rates.counts(book.hour, clock.HOUR, at)
     return {
-        **{f"{name}_1m": count for name, count in zip(RATES, minute, strict=True)},
-        **{f"{name}_1h": count for name, count in zip(RATES, hour, strict=True)},
+        **{f"{name}_1m": count for name, count in zip(rates.NAMES, minute, strict=True)},
+        **{f"{name}_1h": count for name, count in zip(rates.NAMES, hour, strict=True)},
     }
-
-
-def _ratio(part: Decimal, whole: Decimal) -> Decimal | None:
-    """``part`` / ``whole`` to 18 decimals; None of nothing, or of less, and where the contract cannot carry it."""
-    return sound(WIDE.divide(part, whole).quantize(QUANTUM, context=WIDE)) if whole > 0 else None

@@ -6,21 +6,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, ClassVar
 
-from tradetape.processors.risk.money import fits
+from tradetape.processors.money import ZERO, compact, fits, multiply, rounded, subtract
+from tradetape.processors.risk import rates
 from tradetape.processors.state import SEPARATOR, PartitionState, Record
-from tradetape.schemas.numbers import QUANTUM, WIDE
-
-ZERO = Decimal(0)
 
 AMOUNTS = ("realised_quote", "fees_quote", "unrealised_quote", "exposure_gross", "equity")
-
-_RATES = {"order_created": "orders", "order_cancelled": "cancels", "order_failed": "rejects"}
 
 
 class Given(Record):
     """What an instance has given to its portfolios in one quote asset: sums, and signed exposures, by connector
     and pair, that are not 0. A figure that is not known gives nothing, nor does one whose change the contract cannot
-    carry: it stays what was given.
+    carry: it stays what was given. ``has_equity`` stays where equity was known and a mark is
+    missing now.
     """
 
     KEY: ClassVar[str] = "v"
@@ -30,8 +27,8 @@ class Given(Record):
     unrealised_quote: Decimal = ZERO
     exposure_gross: Decimal = ZERO
     equity: Decimal = ZERO
+    has_equity: bool = False
     pairs: dict[str, Decimal] = {}
-    open_orders: int = 0
     portfolios: list[str] = []
 
 
@@ -39,7 +36,7 @@ _NOTHING = Given()
 
 
 class GivenOrders(Record):
-    """How many open orders an instance has given in all quote assets: a change belongs to that of its event."""
+    """How many open orders an instance has given to its portfolios in one quote asset."""
 
     KEY: ClassVar[str] = "y"
 
@@ -47,49 +44,53 @@ class GivenOrders(Record):
 
 
 def of(
-    event: Mapping[str, Any], figure: Mapping[str, Any], portfolios: Sequence[str], state: PartitionState
+    event: Mapping[str, Any], figure: Mapping[str, Any], opened: int, portfolios: Sequence[str], state: PartitionState
 ) -> list[dict[str, Any]]:
-    """The deltas after ``event`` left its instance with the risk ``figure``; their portfolio is one of ``portfolios``.
+    """The deltas after ``event`` left its instance with the risk ``figure`` and ``opened`` more orders open; their
+    portfolio is one of ``portfolios``.
 
     An instance that joins a portfolio gives it everything it has, one that leaves takes everything back. Each has the
     fields of portfolio_delta.avsc that are not its identity.
     """
-    instance = (figure["environment"], figure["account"], figure["instance_name"])
-    key = (*instance, figure["quote_asset"])
-    before, orders = state.get(Given, *key), state.get(GivenOrders, *instance)
-    opened = figure["open_orders"] - orders.open_orders
+    key = (figure["environment"], figure["account"], figure["instance_name"], figure["quote_asset"])
+    before, orders = state.get(Given, *key), state.get(GivenOrders, *key)
+    after, given = _given(figure, before, list(portfolios)), orders.open_orders
+    if after != before:
+        state.touch(after, *key)
     if opened:
-        state.touch(GivenOrders(figure["open_orders"]), *instance)
-    after = _given(figure, before, before.open_orders + opened, list(portfolios))
-    state.touch(after, *key)
-    counts = {name: int(event["event_type"] == kind) for kind, name in _RATES.items()}
+        orders.open_orders += opened
+        state.touch(orders, *key)
+    counts = {name: int(event["event_type"] == kind) for kind, name in zip(rates.KINDS, rates.NAMES, strict=True)}
     place = _place(figure)
     found: list[dict[str, Any]] = []
     for portfolio in before.portfolios:
         if portfolio not in after.portfolios:
-            found += _between(portfolio, before, _NOTHING, place, dict.fromkeys(counts, 0))
+            found += _between(portfolio, before, _NOTHING, place, {"open_orders": -given, **dict.fromkeys(counts, 0)})
     for portfolio in after.portfolios:
-        found += _between(portfolio, before if portfolio in before.portfolios else _NOTHING, after, place, counts)
+        if portfolio in before.portfolios:
+            found += _between(portfolio, before, after, place, {"open_orders": opened, **counts})
+        else:
+            found += _between(portfolio, _NOTHING, after, place, {"open_orders": given + opened, **counts})
     return [delta for delta in found if _is_change(delta)]
 
 
-def _given(figure: Mapping[str, Any], before: Given, open_orders: int, portfolios: list[str]) -> Given:
+def _given(figure: Mapping[str, Any], before: Given, portfolios: list[str]) -> Given:
     net, mark = figure["net_base"], figure["mark_price"]
     place = _place(figure)
     pairs = {other: exposure for other, exposure in before.pairs.items() if other != place}
     if net and mark is not None:
-        exposure = WIDE.multiply(net, mark).quantize(QUANTUM, context=WIDE)
+        exposure = compact(rounded(multiply(net, mark)))
         pairs[place] = _carried(exposure, before.pairs.get(place, ZERO))
     equity = figure["equity"] if figure["equity_asset"] == figure["quote_asset"] else None
-    fees = WIDE.subtract(_known(figure["account_fees"], before.fees_quote), _known(figure["account_funding"], ZERO))
+    fees = subtract(_known(figure["account_fees"], before.fees_quote), _known(figure["account_funding"], ZERO))
     return Given(
         _carried(_known(figure["account_realised"], before.realised_quote), before.realised_quote),
         _carried(fees, before.fees_quote),
         _carried(figure["account_unrealised"] or ZERO, before.unrealised_quote),
         _carried(figure["exposure_gross"] or ZERO, before.exposure_gross),
         _carried(_known(equity, before.equity), before.equity),
+        before.has_equity or equity is not None,
         pairs,
-        open_orders,
         portfolios,
     )
 
@@ -105,7 +106,7 @@ def _known(value: Decimal | None, otherwise: Decimal) -> Decimal:
 
 def _carried(value: Decimal, before: Decimal) -> Decimal:
     """``value`` where a delta can carry it, and its difference to ``before``; else ``before``."""
-    return value if fits(value) and fits(WIDE.subtract(value, before)) else before
+    return value if fits(value) and fits(subtract(value, before)) else before
 
 
 def _between(
@@ -114,12 +115,12 @@ def _between(
     """From ``before`` to ``after``: one delta, and one more for each other place whose exposure changes."""
     whole: dict[str, Any] = {
         "members": bool(after.portfolios) - bool(before.portfolios),
-        "open_orders": after.open_orders - before.open_orders,
-        **{name: WIDE.subtract(getattr(after, name), getattr(before, name)) for name in AMOUNTS},
+        **{name: subtract(getattr(after, name), getattr(before, name)) for name in AMOUNTS},
+        "has_equity": before.has_equity or after.has_equity,
         **counts,
     }
     for other in dict.fromkeys((place, *before.pairs, *after.pairs)):
-        exposure = WIDE.subtract(after.pairs.get(other, ZERO), before.pairs.get(other, ZERO))
+        exposure = subtract(after.pairs.get(other, ZERO), before.pairs.get(other, ZERO))
         if other == place or exposure:
             yield {
                 "portfolio": portfolio,
@@ -130,5 +131,9 @@ def _between(
             whole = {name: type(value)(0) for name, value in whole.items()}
 
 
+_ABOUT = frozenset({"portfolio", "trading_pair", "has_equity"})
+"""Fields that say what a delta is about, not what changes."""
+
+
 def _is_change(delta: Mapping[str, Any]) -> bool:
-    return any(value for name, value in delta.items() if name not in ("portfolio", "trading_pair"))
+    return any(value for name, value in delta.items() if name not in _ABOUT)

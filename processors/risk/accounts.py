@@ -12,12 +12,12 @@ from collections.abc import Iterator
 from decimal import Decimal
 from typing import ClassVar, NamedTuple
 
+from tradetape.processors.clock import DAY
+from tradetape.processors.money import ZERO, add, multiply, percent, ratio, rounded, subtract
 from tradetape.processors.risk import marks
 from tradetape.processors.risk.history import Position
-from tradetape.processors.risk.money import HUNDRED, ZERO, add, divide, multiply, rounded, subtract
 from tradetape.processors.state import SEPARATOR, PartitionState, Record
 
-DAY = 86_400_000_000
 Key = tuple[str, ...]
 """Environment, account, instance and quote asset of an account."""
 
@@ -145,16 +145,14 @@ def daily_pnl(account: Account) -> Decimal | None:
 def daily_pnl_pct(account: Account) -> Decimal | None:
     """The day's P&L in percent of the equity in the same asset when it began."""
     earned = daily_pnl(account)
-    if earned is None or account.day_equity is None or account.day_equity <= 0:
-        return None
-    return rounded(divide(multiply(earned, HUNDRED), account.day_equity))
+    return None if earned is None or account.day_equity is None else percent(earned, account.day_equity)
 
 
 def concentration(account: Account) -> Decimal | None:
     """The largest position's share of the gross exposure, 0 to 1; None without exposure or without a mark."""
     if account.unmarked or not account.gross:
         return None
-    return rounded(divide(account.largest, account.gross)) if account.largest_of else Decimal(1)
+    return ratio(account.largest, account.gross) if account.largest_of else Decimal(1)
 
 
 def date_change(account: Account, change: Decimal, at: int) -> None:

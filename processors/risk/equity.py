@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from tradetape.processors.clock import DAY
+from tradetape.processors.money import ZERO, add, compact, fits, multiply, percent, rounded, sound, subtract
 from tradetape.processors.risk import marks
-from tradetape.processors.risk.accounts import DAY, Account, Key, daily_pnl, known_pnl, pnl
-from tradetape.processors.risk.money import HUNDRED, ZERO, add, compact, divide, fits, multiply, rounded, subtract
+from tradetape.processors.risk.accounts import Account, Key, daily_pnl, known_pnl, pnl
 from tradetape.processors.state import PartitionState
 from tradetape.schemas import numbers, times
 
@@ -159,11 +160,10 @@ def begin_day(account: Account, at: int, equity: Decimal | None) -> None:
 
 
 def stand(account: Account, asset: str, equity: Decimal | None) -> Standing:
-    """Raise the peak to ``equity``; the standing that follows."""
-    if equity is None:
-        return Standing(asset, None, account.day_equity, account.peak)
-    if account.peak is None or equity > account.peak:
-        account.peak = equity
-    drawdown = subtract(account.peak, equity)
-    percent = rounded(divide(multiply(drawdown, HUNDRED), account.peak)) if account.peak > 0 else ZERO
-    return Standing(asset, equity, account.day_equity, account.peak, drawdown, percent)
+    """Raise the peak to ``equity``; the standing that follows, each amount None where the contract cannot carry it."""
+    drawdown = drawdown_pct = None
+    if equity is not None:
+        account.peak = equity if account.peak is None else max(account.peak, equity)
+        drawdown = subtract(account.peak, equity)
+        drawdown_pct = percent(drawdown, account.peak) if account.peak > 0 else ZERO
+    return Standing(asset, *map(sound, (equity, account.day_equity, account.peak, drawdown, drawdown_pct)))

@@ -6,7 +6,6 @@ position is open, recorded equity, funding, and what opens, ends or fails an ord
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from decimal import Decimal
 from functools import lru_cache
@@ -14,33 +13,34 @@ from typing import Any, ClassVar, NamedTuple
 
 import msgspec
 
-from tradetape.processors.findings import NOTED, OPENED, Finding, finding
+from tradetape.processors import clock
+from tradetape.processors.clock import DAY
+from tradetape.processors.findings import NOTED, OPENED, Finding, detail, finding
 from tradetape.processors.lineage import Order, fill_of, order_id
+from tradetape.processors.money import FigureOutOfRange, add, compact, sound
 from tradetape.processors.reading import RawRecord
 from tradetape.processors.risk import accounts, equity, history, marks, rates, trips, turtle_limits
-from tradetape.processors.risk.accounts import DAY, Account, Worth
+from tradetape.processors.risk.accounts import Account, Worth
 from tradetape.processors.risk.equity import Standing
 from tradetape.processors.risk.history import Position
 from tradetape.processors.risk.keys import instance_key, order_key, position_key, when
 from tradetape.processors.risk.marks import Mark
-from tradetape.processors.risk.money import FigureOutOfRange, add, compact, sound
 from tradetape.processors.risk.positions import Assets, Execution, average_cost
 from tradetape.processors.risk.rates import Window
 from tradetape.processors.state import SEPARATOR, PartitionState, Record
 from tradetape.schemas import instruments, times
 
-_COUNTED = {
-    "order_created": "orders_created",
-    "order_cancelled": "orders_cancelled",
-    "order_failed": "orders_failed",
-}
+_COUNTED = dict(zip(rates.KINDS, ("orders_created", "orders_cancelled", "orders_failed"), strict=True))
 
 WAITING = 32
 
+QUOTES = 32
+"""Quote assets of an instance that its figures are looked up by; an account in one more stands for itself alone."""
+
 
 class Instance(Record):
-    """Counts of one bot since its first event, its windows, and its quote assets; ``home`` is the first of them in
-    which it recorded its equity.
+    """Counts of one bot since its first event, its windows, and its first QUOTES quote assets; ``home`` is the first
+    asset in which it recorded its equity.
     """
 
     KEY: ClassVar[str] = "i"
@@ -67,6 +67,7 @@ class Waiting(Record):
 class Figures(NamedTuple):
     """The figures after an event, as ``risk_figure.avsc`` names and describes them."""
 
+    trading_pair: str
     net_base: Decimal
     cost_quote: Decimal
     avg_cost: Decimal
@@ -109,14 +110,15 @@ class Figures(NamedTuple):
 
 
 def observe(
-    raw: RawRecord, event: Mapping[str, Any], order: Order | None, was_open: bool, state: PartitionState
+    raw: RawRecord, event: Mapping[str, Any], order: Order | None, opened: int, state: PartitionState
 ) -> tuple[Figures | None, list[Finding]]:
-    """Fold ``event`` into the figures; None where it changed none. ``order`` already includes the event.
+    """Fold ``event`` into the figures; None where it changed none. ``order`` already includes the event,
+    by which ``opened`` more orders of the instance are open.
 
     An execution whose direction is unknown waits in its order and is folded when the order tells it.
     """
     change = _Change(event, when(raw, event), state)
-    change.count(order, was_open)
+    change.count(opened)
     for execution in _due(event, change.at, order, state):
         change.execute(execution)
     price = marks.told(event)
@@ -143,16 +145,16 @@ def _due(event: Mapping[str, Any], at: int, order: Order | None, state: Partitio
     is_fill = event["event_type"] == "order_filled"
     if order is None or not (is_fill or order.pending):
         return []
-    key, name = instance_key(event), SEPARATOR.join(order_key(event)[3:])
+    key = instance_key(event)
     if order.side is None:
         if is_fill:
             waiting = state.get(Waiting, *key)
-            waiting.times = [*waiting.times[-WAITING + 1 :], (name, at)]
+            waiting.times = [*waiting.times[-WAITING + 1 :], (_name(event), at)]
             state.touch(waiting, *key)
         return []
     due = []
     if order.pending:
-        waiting = state.get(Waiting, *key)
+        waiting, name = state.get(Waiting, *key), _name(event)
         known = [ts_utc for other, ts_utc in waiting.times if other == name][-len(order.pending) :]
         # One whose time is no longer known stands at that of the event that tells its direction.
         known = [at] * (len(order.pending) - len(known)) + known
@@ -175,6 +177,11 @@ def _due(event: Mapping[str, Any], at: int, order: Order | None, state: Partitio
     ]
 
 
+def _name(event: Mapping[str, Any]) -> str:
+    """The event's order among those of its instance."""
+    return SEPARATOR.join(order_key(event)[3:])
+
+
 class _Change:
     """One event on its way into the figures."""
 
@@ -188,18 +195,17 @@ class _Change:
         self._known_instance: Instance | None = None
         self._known_worth: Worth | None = None
 
-    def count(self, order: Order | None, was_open: bool) -> None:
+    def count(self, opened: int) -> None:
         """Count an order that was opened, cancelled or refused."""
         kind = self.event["event_type"]
         counted = _COUNTED.get(kind)
-        opened = (order is not None and order.is_open) - was_open
         if not counted and not opened:
             return
         instance = self._instance()
         if counted:
             setattr(instance, counted, getattr(instance, counted) + 1)
-            rates.count(instance.minute, rates.MINUTE, rates.KINDS[kind], self.at)
-            rates.count(instance.hour, rates.HOUR, rates.KINDS[kind], self.at)
+            rates.count(instance.minute, clock.MINUTE, rates.KINDS[kind], self.at)
+            rates.count(instance.hour, clock.HOUR, rates.KINDS[kind], self.at)
         instance.open_orders += opened
         self._touch(instance)
 
@@ -236,7 +242,14 @@ class _Change:
             self._revalue(self._account(self.assets.quote), before, self.at)
 
     def fund(self, asset: str, amount: Decimal) -> None:
-        """Funding that was paid or received; on an account in that asset."""
+        """Funding that was paid or received; on an account in that asset.
+
+        Where that is not the quote of the event's pair, the figures are those of that account, and of no pair.
+        """
+        if asset != self.assets.quote:
+            self.assets = Assets("", asset)
+            self.position_key = (*self.position_key[:-1], "")
+            self._known_worth = None
         account = self._account(asset)
         account.funding = add(account.funding, compact(amount))
         accounts.date_change(account, amount, self.at)
@@ -273,9 +286,10 @@ class _Change:
         worth = self._worth()
         account = state.find(Account, *self._key(quote)) or Account()
         cost, is_marked = position.cost, not account.unmarked
-        minute = rates.counts(instance.minute, rates.MINUTE, self.at)
-        hour = rates.counts(instance.hour, rates.HOUR, self.at)
+        minute = rates.counts(instance.minute, clock.MINUTE, self.at)
+        hour = rates.counts(instance.hour, clock.HOUR, self.at)
         return Figures(
+            self.position_key[-1],
             cost.net_base,
             cost.cost_quote,
             average_cost(cost),
@@ -341,8 +355,11 @@ class _Change:
             instance.quotes, instance.home = [asset], asset
             account = nameless
         else:
-            instance.quotes = [*instance.quotes, asset]
             account = Account()
+            if len(instance.quotes) < QUOTES:
+                instance.quotes = [*instance.quotes, asset]
+            else:
+                self._tell_apart(account, asset, instance.home or instance.quotes[0])
         self.state.touch(account, *self._key(asset))
         self._touch(instance)
         return account
@@ -394,27 +411,23 @@ class _Change:
         account = self.state.get(Account, *key)
         value, unconverted = equity.now(account, self._members(asset), key, self.state)
         if unconverted:
-            self._tell_apart(unconverted, asset)
+            apart = self.state.get(Account, *self._key(unconverted))
+            if not apart.is_apart:
+                self._tell_apart(apart, unconverted, asset)
+                self.state.touch(apart, *self._key(unconverted))
         peak = account.peak
         standing = equity.stand(account, asset, value)
         if account.peak != peak:
             self.state.touch(account, *key)
         return standing
 
-    def _tell_apart(self, asset: str, home: str) -> None:
-        """An account has no conversion: told once."""
-        account = self.state.get(Account, *self._key(asset))
-        if not account.is_apart:
-            account.is_apart = True
-            self.state.touch(account, *self._key(asset))
-            detail = _detail(asset=asset, into=home)
-            self.findings.append(finding("no_conversion", NOTED, self.event["instance_name"], detail))
+    def _tell_apart(self, account: Account, asset: str, home: str) -> None:
+        """``account`` does not count in the equity in ``home``: told once."""
+        account.is_apart = True
+        noted = finding("no_conversion", NOTED, self.event["instance_name"], detail(asset=asset, into=home))
+        self.findings.append(noted)
 
 
 @lru_cache(maxsize=64)
 def _date(day: int) -> str:
     return times.text(day * DAY)[: len("YYYY-MM-DD")]
-
-
-def _detail(**values: str) -> str:
-    return json.dumps(values, separators=(",", ":"))

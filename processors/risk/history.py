@@ -12,9 +12,9 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import ClassVar, NamedTuple
 
+from tradetape.processors.money import ZERO, FigureOutOfRange, add, fits, subtract
 from tradetape.processors.risk import lots, positions
 from tradetape.processors.risk.lots import Lot, Lots
-from tradetape.processors.risk.money import ZERO, FigureOutOfRange, add, fits, subtract
 from tradetape.processors.risk.positions import Assets, Cost, Execution
 from tradetape.processors.state import PartitionState, Record
 

@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from tradetape.processors import clock
 from tradetape.processors.lineage import order_id
 from tradetape.processors.reading import RawRecord
-
-AHEAD = 5 * 60 * 1_000_000
-"""Microseconds that an event's time may lie after its LogAppendTime; what is later counts as that. A clock that runs
-wild must not hold the day, the marks or the order of executions in the future."""
 
 
 def instance_key(event: Mapping[str, Any]) -> tuple[str, str, str]:
@@ -30,5 +27,4 @@ def order_key(event: Mapping[str, Any]) -> tuple[str, ...]:
 
 def when(raw: RawRecord, event: Mapping[str, Any]) -> int:
     """The event's own time in microseconds, bounded by when it was taken in."""
-    ts_utc: int = event["ts_utc"]
-    return min(ts_utc, raw.timestamp + AHEAD)
+    return clock.bounded(event["ts_utc"], raw.timestamp)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from decimal import Decimal
 from typing import ClassVar
 
-from tradetape.processors.risk.money import ZERO, add, compact, divide, multiply, rounded, signed, subtract
+from tradetape.processors.money import ZERO, add, compact, divide, multiply, rounded, signed, subtract
 from tradetape.processors.risk.positions import Assets, Execution
 from tradetape.processors.state import Record
 

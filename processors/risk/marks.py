@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, ClassVar
 
+from tradetape.processors.money import ZERO, compact, divide, multiply
 from tradetape.processors.risk.history import Position
-from tradetape.processors.risk.money import ZERO, compact, divide, multiply
 from tradetape.processors.state import PartitionState, Record
 
 FAR = Decimal(3)

@@ -1,8 +1,8 @@
 """Positions at average cost, exact (P-02). Base and quote amounts are Decimal.
 
-Fees are kept by asset. One in the quote asset lowers the P&L of the account (``account``). One in the base asset lowers
-what is held, as on an exchange's statement; the total cost stays, so the average cost rises. One in a third asset
-stands apart.
+Fees are kept by asset. One in the quote asset lowers the P&L of the account (``accounts``). One in the base asset
+lowers what is held, as on an exchange's statement; the total cost stays, so the average cost rises. One in a third
+asset stands apart; the first FEES assets are kept.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import ClassVar, NamedTuple
 
 import msgspec
 
-from tradetape.processors.risk.money import (
+from tradetape.processors.money import (
     ZERO,
     FigureOutOfRange,
     add,
@@ -25,6 +25,9 @@ from tradetape.processors.risk.money import (
     subtract,
 )
 from tradetape.processors.state import Record
+
+FEES = 64
+"""Assets of fees that one position keeps: every figure of it carries them."""
 
 
 class Assets(NamedTuple):
@@ -88,7 +91,8 @@ def fold(position: Cost, execution: Execution, assets: Assets) -> Cost:
     if execution.fees:
         fees = dict(fees)
         for asset, amount in execution.fees:
-            fees[asset] = add(fees.get(asset, ZERO), amount)
+            if asset in fees or asset in assets or len(fees) < FEES:
+                fees[asset] = add(fees.get(asset, ZERO), amount)
             if asset == assets.base:
                 net, cost, realised = _less(amount, net, cost, realised)
     if not all(map(fits, (net, cost, realised, *fees.values()))):

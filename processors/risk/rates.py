@@ -10,19 +10,23 @@ from typing import Final
 
 import msgspec
 
+from tradetape.processors.lineage import CANCELLED, CREATED, FAILED
+
 BUCKETS = 6
-KINDS: Final = {"order_created": 0, "order_cancelled": 1, "order_failed": 2}
-MINUTE, HOUR = 60_000_000, 3_600_000_000
+KINDS: Final = {CREATED: 0, CANCELLED: 1, FAILED: 2}
+"""What is counted, and where it stands among the counts."""
+NAMES = ("orders", "cancels", "rejects")
+"""What the counts are called, in that order."""
 
 Counts = tuple[int, int, int]
 """Orders, cancels and rejects."""
 
 
 class Window(msgspec.Struct, array_like=True):
-    """Counters by kind, newest bucket first; ``newest`` is that bucket's number since 1970."""
+    """Counters that are not 0, by kind × BUCKETS + age; of age 0 is ``newest``, a bucket's number since 1970."""
 
     newest: int = 0
-    counters: list[int] = []
+    counters: dict[int, int] = {}
 
 
 def count(window: Window, length: int, kind: int, at: int) -> None:
@@ -32,21 +36,22 @@ def count(window: Window, length: int, kind: int, at: int) -> None:
     window.newest = max(window.newest, bucket)
     age = window.newest - bucket
     if age < BUCKETS:
-        window.counters[kind * BUCKETS + age] += 1
+        place = kind * BUCKETS + age
+        window.counters[place] = window.counters.get(place, 0) + 1
 
 
 def counts(window: Window, length: int, at: int) -> Counts:
     """How many of each kind the window holds at ``at``."""
-    slid = _slid(window, at // (length // BUCKETS))
-    return sum(slid[:BUCKETS]), sum(slid[BUCKETS : 2 * BUCKETS]), sum(slid[2 * BUCKETS :])
+    found = [0] * len(KINDS)
+    for place, counter in _slid(window, at // (length // BUCKETS)).items():
+        found[place // BUCKETS] += counter
+    orders, cancels, rejects = found
+    return orders, cancels, rejects
 
 
-def _slid(window: Window, bucket: int) -> list[int]:
+def _slid(window: Window, bucket: int) -> dict[int, int]:
     """The counters once ``bucket`` is the newest, or as they are where it is an older one."""
-    old = window.counters or [0] * BUCKETS * len(KINDS)
-    by = min(max(bucket - window.newest, 0), BUCKETS)
-    if not by:
-        return old
-    return [
-        counter for start in range(0, len(old), BUCKETS) for counter in [0] * by + old[start : start + BUCKETS - by]
-    ]
+    by = bucket - window.newest
+    if by <= 0:
+        return window.counters
+    return {place + by: counter for place, counter in window.counters.items() if place % BUCKETS + by < BUCKETS}

@@ -7,16 +7,15 @@ decide on a unit or add one are judged: an approved signal, an order to enter or
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Any, ClassVar, NamedTuple
 
 import msgspec
 
-from tradetape.processors.findings import OPENED, Finding, finding
+from tradetape.processors.findings import OPENED, Finding, detail, finding
+from tradetape.processors.money import HUNDRED, ZERO, add, compact, multiply, subtract
 from tradetape.processors.risk.keys import instance_key
-from tradetape.processors.risk.money import HUNDRED, ZERO, add, compact, multiply, subtract
 from tradetape.processors.state import PartitionState, Record
 from tradetape.schemas.numbers import text
 
@@ -202,4 +201,4 @@ def _finding(code: str, event: Mapping[str, Any], breaches: list[_Breach]) -> Fi
         {"limit": each.limit, "of": each.of, "expected": text(each.expected), "recorded": text(each.recorded)}
         for each in breaches
     ]
-    return finding(code, OPENED, event["event_id"], json.dumps({"exceeded": numbers}, separators=(",", ":")))
+    return finding(code, OPENED, event["event_id"], detail(exceeded=numbers))

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
-from tradetape.processors.findings import OPENED, Finding, finding
+from tradetape.processors.findings import OPENED, Finding, detail, finding
 
 ADVISORY = "NONE"
 """The only execution_power that a signal may have (S4-11)."""
@@ -17,5 +16,5 @@ def observe(event: Mapping[str, Any]) -> list[Finding]:
     power = event["payload"].get("execution_power")
     if power is None or power.upper() == ADVISORY:
         return []
-    detail = json.dumps({"expected": ADVISORY, "recorded": power[:80]}, separators=(",", ":"))
-    return [finding("execution_power_not_none", OPENED, event["event_id"], detail)]
+    proof = detail(expected=ADVISORY, recorded=power[:80])
+    return [finding("execution_power_not_none", OPENED, event["event_id"], proof)]

@@ -10,12 +10,11 @@ as 541.5, 13650.00 as 13650). A program that computes in binary floats is furthe
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal, DecimalException
 from typing import NamedTuple
 
-from tradetape.processors.findings import OPENED, Finding, finding
+from tradetape.processors.findings import OPENED, Finding, detail, finding
 from tradetape.schemas import numbers
 from tradetape.schemas.numbers import WIDE
 
@@ -94,8 +93,8 @@ def float_error(*values: Decimal) -> Decimal:
 
 def mismatch(subject: str, figure: str, *, expected: Decimal, recorded: Decimal) -> Finding:
     """The finding that shows both numbers."""
-    detail = {"figure": figure, "expected": _text(expected), "recorded": _text(recorded)}
-    return finding("arithmetic_mismatch", OPENED, subject, json.dumps(detail, separators=(",", ":")))
+    proof = detail(figure=figure, expected=_text(expected), recorded=_text(recorded))
+    return finding("arithmetic_mismatch", OPENED, subject, proof)
 
 
 def _text(number: Decimal) -> str:

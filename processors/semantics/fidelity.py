@@ -6,23 +6,19 @@ went through binary floats, prices cut off) is noted once a source, not once an 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from decimal import Decimal
 from functools import cache
 from typing import Any, ClassVar
 
-from tradetape.processors.findings import NOTED, OPENED, Finding, finding
+from tradetape.processors.clock import MINUTE, SECOND, TOLERANCE
+from tradetape.processors.findings import NOTED, OPENED, Finding, detail, finding
 from tradetape.processors.reading import RawRecord
 from tradetape.processors.state import PartitionState, Record
 from tradetape.schemas.catalogue import EventType, event_types
 from tradetape.schemas.numbers import QUANTUM, WIDE, text
 
-SECOND = 1_000_000
-CLOCK_TOLERANCE = 5 * 60 * SECOND
-"""Microseconds by which a producer's clock may run ahead of the broker's, or fall behind itself."""
-
-GRAIN = 60 * SECOND
+GRAIN = MINUTE
 """The latest time of a source is kept this roughly, so that it is written once a minute and not once an event."""
 
 WHOLE_SECONDS = 20
@@ -42,6 +38,9 @@ SNAPSHOTS = frozenset({"order_snapshot", "entity_snapshot"})
 
 TOLD = 64
 """Notes remembered of one source; what is true of more pairs than that is not noted of the rest."""
+
+NAMED = 64
+"""Keys that one finding names; of more it tells the number."""
 
 BACKTEST = "backtest"
 
@@ -65,7 +64,7 @@ def observe(raw: RawRecord, event: Mapping[str, Any]) -> list[Finding]:
         found.append(finding("precision_rounded", OPENED, event["event_id"], _keys(event["precision_rounded"])))
     if _is_ahead(raw, event):
         ahead = (event["ts_utc"] - raw.timestamp) // SECOND
-        found.append(finding("clock_ahead", OPENED, event["event_id"], f'{{"ahead_seconds":{ahead}}}'))
+        found.append(finding("clock_ahead", OPENED, event["event_id"], detail(ahead_seconds=ahead)))
     price = _price(event)
     if price is not None and not price:
         found.append(finding("zero_price", OPENED, event["event_id"]))
@@ -98,10 +97,10 @@ def _clock(raw: RawRecord, event: Mapping[str, Any], source: Source) -> list[Fin
         return []
     if ts_utc > source.latest + GRAIN:
         source.latest = ts_utc
-    elif ts_utc < source.latest - CLOCK_TOLERANCE:
+    elif ts_utc < source.latest - TOLERANCE:
         behind = (source.latest - ts_utc) // SECOND
         source.latest = ts_utc
-        return [finding("clock_behind", OPENED, event["event_id"], f'{{"behind_seconds":{behind}}}')]
+        return [finding("clock_behind", OPENED, event["event_id"], detail(behind_seconds=behind))]
     return []
 
 
@@ -110,7 +109,7 @@ def _notes(event: Mapping[str, Any], event_type: EventType, source: Source) -> l
     if 0 <= source.whole < WHOLE_SECONDS:
         source.whole = -1 if event["ts_utc"] % SECOND else source.whole + 1
         if source.whole == WHOLE_SECONDS:
-            notes.append(("whole_seconds", "", f'{{"times":{WHOLE_SECONDS}}}'))
+            notes.append(("whole_seconds", "", detail(times=WHOLE_SECONDS)))
     payload = event["payload"]
     for name in _measured(event_type.name):
         value = payload[name]
@@ -120,12 +119,12 @@ def _notes(event: Mapping[str, Any], event_type: EventType, source: Source) -> l
     if event["source_system"] == SCALED and price is not None and 0 < price < LEAST_PRICE and _ends_at_scale(price):
         notes.append(("price_truncated", event["trading_pair"], _recorded("price", price)))
     found = []
-    for code, about, detail in notes:
+    for code, about, proof in notes:
         told = f"{code}:{about}" if about else code
         if told not in source.told and len(source.told) < TOLD:
             source.told = [*source.told, told]
             subject = event["source_id"] or event["producer"]
-            found.append(finding(code, NOTED, f"{subject}:{about}" if about else subject, detail))
+            found.append(finding(code, NOTED, f"{subject}:{about}" if about else subject, proof))
     return found
 
 
@@ -158,7 +157,7 @@ def _price(event: Mapping[str, Any]) -> Decimal | None:
 
 def _is_ahead(raw: RawRecord, event: Mapping[str, Any]) -> bool:
     ahead: int = event["ts_utc"] - raw.timestamp
-    return ahead > CLOCK_TOLERANCE
+    return ahead > TOLERANCE
 
 
 def _ends_at_scale(price: Decimal) -> bool:
@@ -166,8 +165,9 @@ def _ends_at_scale(price: Decimal) -> bool:
 
 
 def _keys(names: list[str]) -> str:
-    return json.dumps({"keys": names}, separators=(",", ":"))
+    more = {"more": len(names) - NAMED} if len(names) > NAMED else {}
+    return detail(keys=[name[:80] for name in names[:NAMED]], **more)
 
 
 def _recorded(name: str, value: Decimal) -> str:
-    return json.dumps({"key": name, "recorded": text(value)}, separators=(",", ":"))
+    return detail(key=name, recorded=text(value))

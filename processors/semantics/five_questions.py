@@ -17,11 +17,10 @@ amount follows from it and the equity.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
-from tradetape.processors.findings import OPENED, Finding, finding
+from tradetape.processors.findings import OPENED, Finding, detail, finding
 
 ANSWERS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "price": {
@@ -67,8 +66,8 @@ def observe(event: Mapping[str, Any]) -> list[Finding]:
     if not unanswered:
         return []
     names = [name for question in unanswered for name in missing[question]]
-    detail = json.dumps({"unanswered": unanswered, "missing": names}, separators=(",", ":"))
-    return [finding("question_unanswered", OPENED, event["event_id"], detail)]
+    proof = detail(unanswered=unanswered, missing=names)
+    return [finding("question_unanswered", OPENED, event["event_id"], proof)]
 
 
 def questions(event: Mapping[str, Any]) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from decimal import Decimal
 from typing import Any, ClassVar
 
 from tradetape.processors.findings import Finding
+from tradetape.processors.risk import position_key
 from tradetape.processors.semantics.arithmetic import float_error, half_unit, mismatch
 from tradetape.processors.state import PartitionState, Record
 
@@ -104,32 +105,27 @@ def _cost(payload: Mapping[str, Any], subject: str) -> list[Finding]:
     return [mismatch(subject, "cost_basis", expected=expected, recorded=recorded)]
 
 
-def _key(event: Mapping[str, Any]) -> tuple[str, ...]:
-    place = (event["environment"], event["account"], event["instance_name"])
-    return (*place, event["connector_name"], event["trading_pair"])
-
-
 def _open(event: Mapping[str, Any], state: PartitionState) -> None:
     payload = event["payload"]
     if payload["position_id"] or not event["trading_pair"]:
         return
     said = (payload["side"], payload["quantity"], payload["entry_price"])
-    known = state.find(Opening, *_key(event))
+    known = state.find(Opening, *position_key(event))
     if known is None:
-        state.touch(Opening(*said), *_key(event))
+        state.touch(Opening(*said), *position_key(event))
     elif known.is_sure and (known.side, known.quantity, known.entry_price) != said:
         known.is_sure = False
-        state.touch(known, *_key(event))
+        state.touch(known, *position_key(event))
 
 
 def _change(event: Mapping[str, Any], state: PartitionState) -> None:
     field = event["payload"]["field"].casefold()
     if not any(part in field for part in SIZING_FIELDS):
         return
-    known = state.find(Opening, *_key(event))
+    known = state.find(Opening, *position_key(event))
     if known is not None and known.is_sure:
         known.is_sure = False
-        state.touch(known, *_key(event))
+        state.touch(known, *position_key(event))
 
 
 def _opening(event: Mapping[str, Any], state: PartitionState) -> tuple[str | None, Decimal | None, Decimal | None]:
@@ -138,10 +134,10 @@ def _opening(event: Mapping[str, Any], state: PartitionState) -> tuple[str | Non
     side, quantity, entry = payload["side"], payload["quantity"], payload["entry_price"]
     if payload["position_id"]:
         return side, quantity, entry
-    known = state.find(Opening, *_key(event))
+    known = state.find(Opening, *position_key(event))
     if known is None:
         return side, quantity, entry
-    state.forget(Opening, *_key(event))
+    state.forget(Opening, *position_key(event))
     if not known.is_sure:
         return side, quantity, entry
     own = (side or known.side, known.quantity if quantity is None else quantity)

@@ -95,7 +95,7 @@ def build(*, bootstrap_servers: str, registry: Registry, partitions: int, data_f
     )
     portfolios = Portfolios(
         table=_table(app, "portfolio_state", topics.PORTFOLIO_STATE),
-        schemas=Readers(registry.by_id, codec.Decoder),
+        schemas=Readers(registry.by_id, lambda schema: codec.Decoder(schema, output_schema("portfolio"))),
         encoder=encoders[topics.PORTFOLIOS],
         send=send,
         log_start=_log_start(app, topics.PORTFOLIO),

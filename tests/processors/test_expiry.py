@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -112,6 +113,28 @@ def test_time_that_runs_backwards_forgets_nothing_early_and_leaves_nothing_behin
     for seconds in range(500, 1_000, 10):
         counts.update(expiry.work_off(state, INGEST + seconds * SECOND, KINDS))
     assert counts == {"thing": 1}
+
+
+@pytest.mark.req("P-02")
+def test_positions_that_open_and_close_again_and_again_have_one_entry() -> None:
+    partition = Partition(horizons=SHORT)
+    for number in range(60):
+        entry = filled(f"o{number}", side="buy") | {"ts_utc": INGEST + number * 20 * SECOND}
+        entry["payload"]["purpose"] = "entry"
+        leaving = filled(f"p{number}", side="sell") | {"ts_utc": INGEST + number * 20 * SECOND + 1}
+        leaving["payload"]["purpose"] = "exit"
+        at(partition, number * 20, *[tick() for _ in range(9)], entry, leaving)
+    entries = [value for key, value in partition.store.items() if key[1:2] == b"d"]
+    assert sum(msgspec.msgpack.decode(entry)[0] == "X" for entry in entries) == 1
+
+
+def test_a_record_that_is_touched_by_the_event_that_forgot_it_is_forgotten_later() -> None:
+    state = PartitionState(0, {}, SHORT)
+    thing = Thing()
+    expiry.touch(state, thing, INGEST, "a")
+    assert expiry.work_off(state, INGEST + 80 * SECOND, KINDS) == {"thing": 1}
+    expiry.touch(state, thing, INGEST + 80 * SECOND, "a")
+    assert expiry.work_off(state, INGEST + 200 * SECOND, KINDS) == {"thing": 1}
 
 
 @pytest.mark.req("P-02", "P-04")

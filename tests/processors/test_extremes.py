@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from tests.folding import Partition, encode
 from tests.processors.events import created, ended, event, filled
@@ -22,7 +22,15 @@ ENCODERS = {topics.of_output(name): codec.Encoder(output_schema(name), 1) for na
 
 AMOUNTS = st.sampled_from(
     [
-        *("1", "3", "0.000000000000000001", "0.333333333333333333", "7e9", "99999999999.999999999999999999"),
+        *(
+            "1",
+            "3",
+            "0.000000000000000001",
+            "0.000007",
+            "0.333333333333333333",
+            "7e9",
+            "99999999999.999999999999999999",
+        ),
         *("99999999999999999999.999999999999999999", "1e20", "169999999999999999999", "169999999999999999999.5"),
     ]
 )
@@ -40,6 +48,12 @@ def happening() -> st.SearchStrategy[dict[str, Any]]:
         st.builds(ended, ORDERS, **bots),
         st.builds(lambda price, **fields: event("market_price", {"price": price}, **fields), AMOUNTS, **bots),
         st.builds(
+            lambda amount, asset, **fields: event("funding_paid", {"amount": amount, "asset": asset}, **fields),
+            SIGNED,
+            st.sampled_from(["USDT", "USDC"]),
+            **bots,
+        ),
+        st.builds(
             lambda amount, **fields: event("state_snapshot", {"state": "running", "equity_quote": amount}, **fields),
             SIGNED,
             **bots,
@@ -47,6 +61,18 @@ def happening() -> st.SearchStrategy[dict[str, Any]]:
     )
 
 
+def equity(amount: str) -> dict[str, Any]:
+    return event("state_snapshot", {"state": "running", "equity_quote": amount})
+
+
+def loss(held: str, spent: str) -> list[dict[str, Any]]:
+    """Equity of ``held``, and a trade that loses ``spent``."""
+    return [equity(held), created("a"), filled("a", "1", spent), created("b", "sell"), filled("b", "1", "1")]
+
+
+@example(loss("0.000007", "20000000000000"))
+@example(loss("3.000000000000000007", "20000000000000000000.3"))
+@example([*loss("1", "1.000000000000000001")[1:], equity("150000000000000000000")])
 @given(st.lists(happening(), min_size=1, max_size=12))
 def test_every_record_that_is_sent_can_be_written(history: list[dict[str, Any]]) -> None:
     stage = PartitionState(0, {})

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from tests.folding import fold, open_findings
+from tests.folding import Partition, encode, fold, open_findings
 from tests.processors.events import START, created, ended, event, filled
+
+from tradetape.processors.lineage import Order
 
 
 def snapshot(order: str) -> dict:
@@ -79,3 +81,13 @@ def test_an_error_becomes_an_alert_and_a_warning_does_not() -> None:
 def test_orders_of_two_connectors_do_not_meet() -> None:
     outputs = fold([created("1"), filled("1", connector_name="binance", side="buy")])
     assert open_findings(outputs) == {"fill_without_order": 1}
+
+
+@pytest.mark.req("P-04")
+def test_ways_of_ending_are_told_apart_up_to_a_bound() -> None:
+    partition = Partition()
+    ways = [ended("a", "order_cancelled", native_type=f"T{number}") for number in range(50)]
+    partition.take(encode(each) for each in [created("a"), filled("a", "4"), *ways, ended("a")])
+    order = partition.state.get(Order, "live", "", "bot1", "kucoin", "a")
+    assert order.terminals == {**{f"T{n}": 1 for n in range(8)}, "order_cancelled": 42, "order_completed": 1}
+    assert {"conflicting_terminals", "duplicate_terminal", "completed_underfilled"} <= set(order.open_findings)

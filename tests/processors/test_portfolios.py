@@ -137,6 +137,42 @@ def test_a_day_begins_with_its_first_event() -> None:
     assert last(stage.take(late))["day"] == last(figures)["day"]
 
 
+@pytest.mark.req("P-08")
+def test_a_clock_that_runs_wild_holds_neither_the_day_nor_the_windows() -> None:
+    partition, stage = Partition(), Stage()
+    partition.now = START + 10_000_000
+    wild = created("z", ts_utc=4_000_000_000_000_000)
+    stage.take(deltas(partition, [created("a", ts_utc=START), wild]))
+    figures = stage.take(deltas(partition, [created("b", ts_utc=START + 360_000_000)]))
+    assert (last(figures)["day"], last(figures)["orders_1h"]) == ("2023-11-14", 3)
+
+
+def round_trip(order: str, bought: str, sold: str) -> list[dict[str, Any]]:
+    other = {"instance_name": "bot2"}
+    entry = [created(order, **other), filled(order, "100", bought, **other)]
+    return [*entry, created(f"{order}s", "sell", **other), filled(f"{order}s", "100", sold, **other)]
+
+
+def test_what_a_member_without_equity_earns_moves_no_equity() -> None:
+    stage, other = Stage(), Partition(1)
+    stage.take(deltas(Partition(0), [equity("1000")]))
+    figures = stage.take(deltas(other, [*round_trip("a", "5", "10"), *round_trip("b", "10", "5")]))
+    assert {figure["peak_equity"] for figure in figures} == {1000}
+    assert {figure["drawdown_quote"] for figure in figures} == {0}
+    assert max(figure["daily_pnl"] for figure in figures) == 500
+    figures = stage.take(deltas(other, [equity("300", instance_name="bot2"), *round_trip("c", "10", "9")]))
+    assert (last(figures)["equity"], last(figures)["peak_equity"]) == (1200, 1300)
+
+
+@pytest.mark.req("P-05")
+def test_deltas_of_an_older_writer_are_read() -> None:
+    schema = output_schema("portfolio")
+    older = {**schema, "fields": [field for field in schema["fields"] if field["name"] != "has_equity"]}
+    output = Partition().take([encode(equity("1000"))])[0]
+    delta = codec.Decoder(older, schema).decode(codec.Encoder(older, 1).encode(output.deltas[0]))
+    assert last(Stage().take([delta]))["equity"] == 1000
+
+
 HUGE = "169999999999999999999.5"
 
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tradetape.processors.money import FigureOutOfRange
 from tradetape.processors.risk import lots
 from tradetape.processors.risk.lots import LOTS, Lot, Lots
-from tradetape.processors.risk.money import FigureOutOfRange
 from tradetape.processors.risk.positions import Assets, Cost, Execution, average_cost, fold
 from tradetape.schemas.numbers import WIDE
 

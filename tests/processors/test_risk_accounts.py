@@ -14,6 +14,7 @@ from tests.folding import INGEST, Partition, encode, fold
 from tests.processors.events import START, created, ended, event, filled
 
 from tradetape.processors.core import Output
+from tradetape.processors.risk.figures import QUOTES, Instance
 
 SECOND, DAY = 1_000_000, 86_400_000_000
 MIDNIGHT = START // DAY * DAY + DAY
@@ -422,3 +423,26 @@ def test_open_orders_and_windows_of_an_instance() -> None:
         (1, 1, 1, 1, 3, 1, 1),
         (2, 1, 0, 0, 1, 0, 0),
     ]
+
+
+def paid(asset: str, amount: str = "-5", **fields: Any) -> dict[str, Any]:
+    return event("funding_paid", {"amount": amount, "asset": asset}, **fields)
+
+
+def test_funding_in_another_asset_than_the_quote_shows_in_the_figure_of_its_account() -> None:
+    held = [created("a"), filled("a", "1", "2")]
+    figure = last([*held, paid("USDC")])
+    assert (figure["quote_asset"], figure["account_funding"], figure["daily_pnl"]) == ("USDC", -5, -5)
+    assert (figure["trading_pair"], figure["net_base"], figure["cost_quote"], figure["mark_price"]) == ("", 0, 0, None)
+    figure = last([*held, paid("USDC"), paid("USDT")])
+    assert (figure["quote_asset"], figure["account_funding"], figure["trading_pair"]) == ("USDT", -5, "ONE-USDT")
+
+
+def test_an_instance_is_looked_up_by_a_bounded_number_of_quote_assets() -> None:
+    partition = Partition()
+    more = [paid(f"A{number}") for number in range(QUOTES + 5)]
+    outputs = partition.take(encode(each) for each in [created("a"), snapshot("100", START, "ONE-USDT"), *more])
+    assert len(partition.state.get(Instance, "live", "", "bot1").quotes) == QUOTES
+    alone = [found for found in outputs[-1].audited["findings"] if found["code"] == "no_conversion"]
+    assert [found["detail"] for found in alone] == [f'{{"asset":"A{QUOTES + 4}","into":"USDT"}}']
+    assert figures(outputs)[-1]["account_funding"] == -5

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from tests.folding import fold
 from tests.processors.events import event
 
+from tradetape.processors import sequences
 from tradetape.processors.core import Output
+from tradetape.processors.sequences import Track
 
 CODES = ("sequence_gap", "sequence_repeated", "sequence_regressed")
 
@@ -99,3 +101,12 @@ def test_a_gap_stays_open_exactly_while_numbers_are_missing(order: list[int], lo
     missing = set(range(1, max(came, default=0))) - set(came)
     assert told == ["opened", "resolved"] * (len(told) // 2) + ["opened"] * bool(missing)
     assert not [code for code, _, _ in found(outputs) if code == "sequence_repeated"]
+
+
+@pytest.mark.req("S0-02")
+def test_what_is_missing_stays_within_its_bound_however_it_is_split() -> None:
+    track = Track()
+    sequences._advance(track, 1_000_000)
+    for number in range(2, 4 * sequences.RANGES, 2):
+        assert sequences._fill(track, number)
+        assert len(track.missing) <= sequences.RANGES

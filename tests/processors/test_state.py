@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from importlib import import_module
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import tradetape.processors
-from tradetape.processors.state import Record
+from tradetape.processors.state import Record, packed, unpacked
 
 
 def kinds(of: type[Record] = Record) -> Iterator[type[Record]]:
@@ -28,3 +30,13 @@ def test_no_kind_of_record_can_be_taken_for_another() -> None:
     assert len(keys) > 20
     clashes = [(one, other) for one, other in itertools.permutations(keys, 2) if other.startswith(one)]
     assert not clashes
+
+
+@given(
+    st.text(st.characters(exclude_categories=["Cs"]))
+    | st.uuids().map(str)
+    | st.uuids().map(lambda id_: str(id_).upper())
+)
+def test_ids_are_packed_and_come_back_as_they_were(name: str) -> None:
+    assert unpacked(packed(name)) == name
+    assert len(packed(name)) <= len(name.encode())

@@ -10,6 +10,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -69,15 +70,13 @@ def figures(trade: TradeStatistics) -> tuple[Any, ...]:
     return trade.hold_seconds, trade.result, best, worst, trade.exit_efficiency
 
 
-def run(events: Iterable[Event], state: PartitionState | None = None) -> tuple[list[TradeStatistics], list[Finding]]:
-    """What the running form makes of ``events``: trades as they close, and findings."""
+def run(events: Iterable[Event], state: PartitionState | None = None) -> list[Finding]:
+    """What is found as ``events`` come."""
     state = state or PartitionState(0, {})
-    trades, findings = [], []
+    findings = []
     for offset, made in enumerate(events):
-        trade, found = trade_statistics.observe(RawRecord(0, offset, INGEST, b""), made, state)
-        trades += [trade] if trade else []
-        findings += found
-    return trades, findings
+        findings += trade_statistics.observe(RawRecord(0, offset, INGEST, b""), made, state)
+    return findings
 
 
 def told(findings: list[Finding]) -> dict[str, tuple[str, str]]:
@@ -92,7 +91,7 @@ def test_a_long_position() -> None:
     (trade,) = statistics(events)
     assert figures(trade) == (D(10), D(60), D(80), D(-50), D("0.75"))
     assert (trade.side, trade.quantity, trade.entry_price, trade.exit_price) == ("long", D(10), D(100), D(106))
-    assert run(events) == ([trade], [])
+    assert run(events) == []
 
 
 def test_a_short_position_that_never_was_in_profit() -> None:
@@ -117,7 +116,6 @@ def test_prices_of_the_market_count_while_the_position_is_open_and_on_its_connec
     ]
     (trade,) = statistics(events)
     assert figures(trade)[2] == D(110)
-    assert run(events)[0] == [trade]
 
 
 def test_of_a_bar_that_may_have_begun_before_the_position_only_the_close_counts() -> None:
@@ -168,7 +166,6 @@ def test_positions_of_one_pair_are_told_apart_by_their_ids() -> None:
     ]
     assert [figures(trade)[1:3] for trade in statistics(events)] == [(D(10), D(10)), (D(5), D(10))]
     assert [trade.position_id for trade in statistics(events, "b")] == ["b"]
-    assert run(events)[0] == statistics(events)
 
 
 def test_a_closing_without_a_price_has_a_hold_and_no_result() -> None:
@@ -188,17 +185,17 @@ def test_what_leaves_size_or_price_open_is_said() -> None:
 @pytest.mark.parametrize(("recorded", "is_wrong"), [("10", False), ("14.9", False), ("3600", True), ("0", True)])
 def test_a_recorded_hold_is_held_against_its_events(recorded: str, is_wrong: bool) -> None:
     ending = closed("101", hold_duration_seconds=recorded)
-    _, findings = run([opened(), ending])
+    findings = run([opened(), ending])
     assert told(findings) == ({"hold_duration_seconds": ("10", recorded)} if is_wrong else {})
     assert all(found.subject == ending["event_id"] for found in findings)
 
 
 def test_a_hold_is_not_judged_without_its_opening_nor_by_a_wrong_clock() -> None:
     long = closed("101", hold_duration_seconds="3600")
-    assert run([long]) == ([], [])
-    assert run([opened(at=20), long])[1] == []
+    assert run([long]) == []
+    assert run([opened(at=20), long]) == []
     ahead = closed("101", at=60 * 365 * 86_400, hold_duration_seconds="10")
-    assert run([opened(), ahead])[1] == []
+    assert run([opened(), ahead]) == []
 
 
 def turtle_exit(**more: Any) -> Event:
@@ -227,9 +224,10 @@ def turtle_trade(**more: Any) -> list[Event]:
 
 
 def test_the_statistics_of_an_exit_are_held_against_what_its_trade_was() -> None:
-    trades, findings = run(turtle_trade())
-    assert [figures(trade) for trade in trades] == [(D(691200), D(20), D(50), D(-100), D("0.4"))]
-    assert findings == []
+    events = turtle_trade()
+    (trade,) = statistics(events)
+    assert figures(trade) == (D(691200), D(20), D(50), D(-100), D("0.4"))
+    assert run(events) == []
 
 
 @pytest.mark.parametrize(
@@ -241,7 +239,7 @@ def test_the_statistics_of_an_exit_are_held_against_what_its_trade_was() -> None
     ],
 )
 def test_a_statistic_that_cannot_be_is_found(figure: str, recorded: str, expected: str) -> None:
-    assert told(run(turtle_trade(**{figure: recorded}))[1]) == {figure: (expected, recorded)}
+    assert told(run(turtle_trade(**{figure: recorded}))) == {figure: (expected, recorded)}
 
 
 @pytest.mark.parametrize(
@@ -255,21 +253,22 @@ def test_a_statistic_that_cannot_be_is_found(figure: str, recorded: str, expecte
     ],
 )
 def test_what_a_bot_may_have_seen_or_held_beside_the_record_is_no_contradiction(more: dict[str, Any]) -> None:
-    assert run(turtle_trade(**more))[1] == []
+    assert run(turtle_trade(**more)) == []
 
 
 def test_an_exit_whose_entry_is_not_on_record_is_not_judged() -> None:
-    assert run([turtle_exit()]) == ([], [])
+    assert run([turtle_exit()]) == []
 
 
-def test_an_open_trade_is_one_record_that_is_forgotten_when_it_closes() -> None:
+def test_a_position_is_one_record_that_lasts_while_its_trade_is_open_and_has_one_entry() -> None:
     state = PartitionState(0, {})
-    run([opened(), priced("105")], state)
-    keys = [key for key, _ in state.changes() if key.startswith(b"0X")]
-    assert len(keys) == 1
-    run([closed("101")], state)
-    assert {value for key, value in state.changes() if key in keys} == {None}
-    assert Trade().lasts(Horizons()) == Horizons().open_order
+    for _ in range(3):
+        run([opened(), priced("105"), closed("101")], state)
+    (over,) = [value for key, value in state.changes() if key.startswith(b"0X")]
+    assert sum(1 for key, value in state.changes() if key.startswith(b"0d") and value is not None) == 1
+    trade = msgspec.msgpack.decode(over, type=Trade)
+    assert (trade.lasts(Horizons()), trade.called(), trade.held) == (0, "", 0)
+    assert Trade(opened=START).lasts(Horizons()) == Horizons().open_order
 
 
 PRICES = st.decimals("0.01", "1000", places=2)
@@ -307,7 +306,6 @@ def test_positions_do_not_depend_on_each_other(
     while any(lives):
         mixed.append(random.choice([life for life in lives if life]).pop(0))
     assert sorted(statistics(mixed)) == alone
-    assert sorted(run(mixed)[0]) == alone
 
 
 def turtles(seed: int, days: int, defects: list[str]) -> list[Event]:
@@ -325,20 +323,19 @@ def turtles(seed: int, days: int, defects: list[str]) -> list[Event]:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_simulated_turtles_tell_the_truth_about_their_trades(seed: int) -> None:
-    trades, findings = run(turtles(seed, 150, []))
-    assert len(trades) > 3
-    assert findings == []
+    events = turtles(seed, 150, [])
+    assert sum(trade.closed is not None for trade in statistics(events)) > 3
+    assert run(events) == []
 
 
 def test_the_defects_of_simulated_turtles_are_not_found_a_second_time_here() -> None:
     defects = ["doubled", "truncated_price", "malformed", "orphaned", "conflicting_terminal", "wrong_arithmetic"]
-    assert run(turtles(7, 150, defects))[1] == []
+    assert run(turtles(7, 150, defects)) == []
 
 
 def test_simulated_positions_of_catalyst_tell_the_truth_about_their_hold(tmp_path: Path) -> None:
     ledger = catalyst.simulate(tmp_path, bots=1, steps=25, seed=5, defects=catalyst.DEFECTS)
     events = drain(open_source(str(ledger.files[0]), catalyst_origin("c1"), None), limit=1000)
     accepted = [made for made in events if made["event_type"] != "unmapped_record"]
-    trades, findings = run(accepted)
-    assert len(trades) > 5
-    assert findings == []
+    assert sum(trade.closed is not None for trade in statistics(accepted)) > 5
+    assert run(accepted) == []

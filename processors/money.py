@@ -1,5 +1,5 @@
-"""Exact arithmetic of figures. Every operation names its context: what a thread has by itself keeps 28 digits, a
-contract number has up to 38.
+"""Exact arithmetic of money and quantities. Every operation names its context: what a thread has by itself keeps
+28 digits, a contract number has up to 38.
 """
 
 from __future__ import annotations
@@ -32,6 +32,16 @@ def rounded(amount: Decimal) -> Decimal:
     if not isinstance(exponent, int) or exponent >= -SCALE or amount.adjusted() >= 50:
         return amount
     return amount.quantize(QUANTUM, context=WIDE)
+
+
+def ratio(part: Decimal, whole: Decimal) -> Decimal | None:
+    """``part`` / ``whole`` to 18 decimals; None of nothing, or of less."""
+    return rounded(divide(part, whole)) if whole > 0 else None
+
+
+def percent(part: Decimal, whole: Decimal) -> Decimal | None:
+    """``part`` in percent of ``whole``, as ``ratio``."""
+    return ratio(multiply(part, HUNDRED), whole)
 
 
 def compact(amount: Decimal) -> Decimal:
