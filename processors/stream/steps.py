@@ -13,12 +13,20 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
-from tradetape.processors.state import PartitionState
+from tradetape.processors.state import Change, PartitionState
 from tradetape.processors.stream.table import StateTable
 from tradetape.schemas.crashpoints import reach
+from tradetape.schemas.topics import MAX_AUDITED_BYTES
 
 MAX_EVENTS = 2_000
-"""Records folded per commit of state: about 3 changed keys of 300 bytes each keep its record batch near 2 MB."""
+"""Records folded per commit of state: about 3 changed keys of 300 bytes each keep its record batch near 2 MB. Where it
+would be larger than Kafka takes, they are folded again in halves.
+"""
+
+RECORD_BYTES = 32
+"""What Kafka adds to a key and a value in a record batch, at most."""
+BATCH_BYTES = 1024
+"""What it adds to a record batch."""
 
 Keyed = tuple[bytes, bytes]
 Place = tuple[str, int]
@@ -79,9 +87,22 @@ class Steps(ABC):
         await self.prepare(records)
         state = self._table.state(partition)
         outputs = self.fold(partition, records, state)
+        state.progress.applied = records[-1].offset
+        changes = list(state.changes())
+        if len(records) > 1 and not fits(changes):
+            self._table.discard(partition)
+            half = len(records) // 2
+            await self._step(partition, records[:half])
+            await self._step(partition, records[half:])
+            return
         reach("worker.folded")
         await asyncio.gather(*(self._send(*place, sent) for place, sent in outputs.items() if sent))
         reach("worker.outputs_acknowledged")
-        state.progress.applied = records[-1].offset
-        await self._table.commit(partition)
+        await self._table.commit(partition, changes)
         reach("worker.state_acknowledged")
+
+
+def fits(changes: Sequence[Change]) -> bool:
+    """Whether ``changes`` can be committed as one record batch."""
+    size = sum(len(key) + len(value or b"") + RECORD_BYTES for key, value in changes)
+    return size + BATCH_BYTES <= MAX_AUDITED_BYTES

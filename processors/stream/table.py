@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import faust
 from aiokafka.producer.message_accumulator import BatchBuilder
 from faust.types import TP
 
-from tradetape.processors.state import PartitionState, apply
+from tradetape.processors.state import Change, PartitionState, apply
 from tradetape.schemas.topics import MAX_AUDITED_BYTES
 
 
@@ -32,13 +32,15 @@ class StateTable(faust.Table[bytes, bytes]):
             state = self._states[partition] = PartitionState(partition, self._committed[partition])
         return state
 
-    async def commit(self, partition: int) -> None:
-        """Write what the current batch changed: to the changelog as one record batch, then here.
+    def discard(self, partition: int) -> None:
+        """Forget what was folded since the last commit."""
+        del self._states[partition]
+
+    async def commit(self, partition: int, changes: Sequence[Change]) -> None:
+        """Write the ``changes`` of the current batch: to the changelog as one record batch, then here.
 
         The broker appends a record batch whole or not at all, so recovery never sees half a batch (decision 0002).
         """
-        state = self._states[partition]
-        changes = list(state.changes())
         producer = self.app.producer._producer
         batch = BatchBuilder(MAX_AUDITED_BYTES, producer._message_accumulator._compression_type)
         for key, value in changes:
@@ -49,7 +51,7 @@ class StateTable(faust.Table[bytes, bytes]):
         appended = await sent
         self.app.tables.recovery.active_offsets[TP(changelog, partition)] = appended.offset + len(changes) - 1
         apply(self._committed[partition], changes)
-        state.committed()
+        self._states[partition].committed()
 
     def apply_changelog_batch(self, batch: Iterable[Any]) -> None:
         """Recovery: take in what the changelog holds. Each event is one fetched batch of records of a partition."""

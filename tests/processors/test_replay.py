@@ -12,14 +12,15 @@ from unittest.mock import patch
 import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
-from tests.folding import SCHEMAS
+from tests.folding import INGEST, SCHEMAS, encode
+from tests.processors.events import filled
 from tests.processors.logs import Log, by_id, log
 
 from tradetape.processors import replay as replaying
 from tradetape.processors.emission import Emitted, place_of
 from tradetape.processors.reading import RawRecord, WriterSchema
 from tradetape.processors.replay import Gap, Replay
-from tradetape.processors.state import PartitionState, apply
+from tradetape.processors.state import Change, PartitionState, apply
 from tradetape.processors.stream import steps as stepping
 from tradetape.processors.stream.judge import Judge
 from tradetape.processors.stream.readers import Readers
@@ -122,10 +123,13 @@ class Worker:
             self._states[partition] = PartitionState(partition, self._cluster.changelog[partition])
         return self._states[partition]
 
-    async def commit(self, partition: int) -> None:
+    def discard(self, partition: int) -> None:
+        del self._states[partition]
+
+    async def commit(self, partition: int, changes: Sequence[Change]) -> None:
         if self._death == SENT:
             raise Killed
-        apply(self._cluster.changelog[partition], self._states[partition].changes())
+        apply(self._cluster.changelog[partition], changes)
         self._states[partition].committed()
 
     async def _send(self, topic: str, partition: int, records: Sequence[tuple[bytes, bytes]]) -> None:
@@ -156,15 +160,16 @@ steps = st.tuples(
     partitions=st.integers(1, 4),
     plan=st.lists(steps, max_size=40),
     most=st.integers(1, 60),
+    largest=st.sampled_from([topics.MAX_AUDITED_BYTES, 20_000, 3_000]),
 )
 def test_every_cut_share_and_death_gives_the_keys_and_values_of_an_undisturbed_fold(
-    seed: int, partitions: int, plan: list[tuple[int, int, int, str]], most: int
+    seed: int, partitions: int, plan: list[tuple[int, int, int, str]], most: int, largest: int
 ) -> None:
     outputs, stores = undisturbed(seed, partitions)
     cluster = Cluster(log(seed, partitions))
     workers = [Worker(cluster) for _ in range(partitions)]
     owners = dict.fromkeys(range(partitions), 0)
-    with patch.object(stepping, "MAX_EVENTS", most):
+    with patch.object(stepping, "MAX_EVENTS", most), patch.object(stepping, "MAX_AUDITED_BYTES", largest):
         for number, count, who, death in plan:
             partition, owner = number % partitions, who % partitions
             if owners[partition] != owner:
@@ -185,6 +190,24 @@ def test_every_cut_share_and_death_gives_the_keys_and_values_of_an_undisturbed_f
         for partition in range(partitions):
             assert of(partition, first) == of(partition, expected)
     assert dict(cluster.changelog) == stores
+
+
+@pytest.mark.req("P-08")
+def test_what_would_be_too_large_to_commit_at_once_is_committed_in_parts() -> None:
+    made = [filled(f"{number}" + "x" * 1_000, side="buy") for number in range(20)]
+    cluster = Cluster({0: [RawRecord(0, number, INGEST, encode(each)) for number, each in enumerate(made)]})
+    worker, committed = Worker(cluster), []
+    commit = worker.commit
+
+    async def noted(partition: int, changes: Sequence[Change]) -> None:
+        committed.append(changes)
+        await commit(partition, changes)
+
+    with patch.object(worker, "commit", noted), patch.object(stepping, "MAX_AUDITED_BYTES", 20_000):
+        worker.work(0, len(made))
+        assert all(map(stepping.fits, committed))
+    assert len(committed) > 1
+    assert len(cluster.sent[topics.AUDITED, 0]) == len(made)
 
 
 def of(partition: int, sent: Iterable[bytes]) -> list[bytes]:
