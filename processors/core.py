@@ -33,7 +33,9 @@ from tradetape.processors.sequences import Track
 from tradetape.processors.state import PartitionState
 from tradetape.processors.trade_statistics import Trade
 from tradetape.processors.trading_state import Changes
+from tradetape.schemas.catalogue import EventType
 from tradetape.schemas.numbers import WIDE
+from tradetape.schemas.rules import Violation
 
 EXPIRING = {kind.KEY: kind for kind in (Order, Link, Cause, Track, Trade)}
 """The kinds of records that a partition forgets in time."""
@@ -62,10 +64,13 @@ def _judge(raw: RawRecord, state: PartitionState, schema_by_id: SchemaById) -> O
     event, event_type = read.event, read.event_type
     if event is None or event_type is None:
         return _rejected(raw, read)
+    unfit = _write_payload(raw, read, event, event_type)
+    if read.violations:
+        return _rejected(raw, read)
     repeated = repeats.check(event, state)
     if repeated:
         return _duplicate(raw, read, repeated)
-    read.violations = reading.judge(event, event_type)
+    read.violations = reading.judge(event, event_type) + unfit
     if read.violations:
         sequences.pass_over(raw, event, state)
         return _rejected(raw, read)
@@ -106,6 +111,16 @@ def _judge(raw: RawRecord, state: PartitionState, schema_by_id: SchemaById) -> O
             if found.status == OPENED and found.severity in ALERTING
         ],
     )
+
+
+def _write_payload(raw: RawRecord, read: Reading, event: Mapping[str, Any], event_type: EventType) -> list[Violation]:
+    """Write the payload as JSON, where one audited record has room for it; a violation where it has not."""
+    payload, room = outputs.payload_json(event, event_type), outputs.room(raw)
+    size = len(payload.encode())
+    if size > room:
+        return [Violation("payload_too_long", f"{size} bytes as JSON; there is room for {room}")]
+    read.payload = payload
+    return []
 
 
 def _forgotten(raw: RawRecord, event: Mapping[str, Any], state: PartitionState) -> list[Finding]:

@@ -13,7 +13,7 @@ from tradetape.processors.findings import CATALOGUE, Finding
 from tradetape.processors.reading import RawRecord, Reading
 from tradetape.processors.risk import Figures
 from tradetape.processors.version import CORE_VERSION
-from tradetape.schemas import identity, times
+from tradetape.schemas import identity, rules, times, topics
 from tradetape.schemas.catalogue import EVENT_VERSION, EventType, Schema, core_type, logical, output_schema
 from tradetape.schemas.numbers import text
 
@@ -45,6 +45,8 @@ def audited(
     if event is not None:
         for name in _TEXTS:
             record[name] = event[name] or ""
+        if reading.violations:
+            _shorten(record)
         for name in _NULLABLE:
             record[name] = event[name]
     record.update(
@@ -69,11 +71,23 @@ def audited(
     )
     if event is not None and reading.event_type is not None:
         record["ts_utc"] = event["ts_utc"] if disposition == "accepted" else _storable(event["ts_utc"])
-        record["correlation_id"] = event["correlation_id"]
-        record["payload"] = payload_json(event, reading.event_type)
-        if disposition == "rejected":
-            record["native"] = event["native"] or b""
+        record["correlation_id"] = event["correlation_id"][: rules.MAX_TEXT]
+        record["payload"] = reading.payload
+        native = event["native"] or b""
+        if disposition == "rejected" and len(native) <= room(raw) - len(reading.payload.encode()):
+            record["native"] = native
     return record
+
+
+def room(raw: RawRecord) -> int:
+    """Bytes that an audited record has for payload and native beside the original ones."""
+    return topics.MAX_AUDITED_BYTES - topics.COLUMNS_BYTES - len(raw.value)
+
+
+def _shorten(record: dict[str, Any]) -> None:
+    """Cut texts of a rejected event to what their columns may have; the original bytes have all of them."""
+    for name in _TEXTS:
+        record[name] = record[name][: rules.MAX_TEXT]
 
 
 LINK_RESOLVED = "link_resolved"

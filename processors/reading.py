@@ -79,6 +79,8 @@ def read(raw: RawRecord, schema_by_id: SchemaById) -> Reading:
             return reading
         reading.event = schema.decode(raw.value)
         reading.event_type = schema.event_type
+        if reading.event_type is not None and len(raw.value) > rules.MAX_TEXT:  # else no text in it is too long
+            reading.violations += rules.too_long(reading.event, reading.event_type)
     except codec.Undecodable as error:
         reading.violations.append(Violation("undecodable", str(error)))
     return reading
@@ -89,7 +91,7 @@ def judge(event: dict[str, Any], event_type: EventType) -> list[Violation]:
     asked when it was read.
     """
     if event_type.name != "unmapped_record":
-        return list(rules.violations(event, event_type))
+        return [*rules.envelope_violations(event, event_type), *rules.payload_violations(event["payload"], event_type)]
     payload = event["payload"]
     native = event["native"] or b""
     if payload["format"] == envelope_json.FORMAT and payload["native_bytes"] in (None, len(native)):

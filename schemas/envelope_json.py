@@ -131,6 +131,7 @@ def _read_document(document: Mapping[str, Any], reading: Reading, source_id: str
     reading.violations += rules.envelope_violations(event, event_type)
     if "payload" in document:
         _read_payload(document["payload"], event_type, reading)
+    reading.violations += rules.too_long(event, event_type)
 
 
 def _read_envelope(document: Mapping[str, Any], reading: Reading) -> None:

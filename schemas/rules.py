@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
+from functools import cache
 from typing import Any, NamedTuple
 
 from tradetape.schemas import numbers, reasons, times
 from tradetape.schemas.catalogue import EVENT_VERSION, EventType
-from tradetape.schemas.fields import Field, envelope_fields, nested_fields
+from tradetape.schemas.fields import Field, envelope_fields, nested_fields, payload_fields
 
 REASONS = reasons.read()
 """Every reason code that a rule, an adapter or the processor may write."""
@@ -50,6 +51,21 @@ ENVELOPE_ENUMERATIONS: dict[str, frozenset[str]] = {
 }
 
 
+MAX_TEXT = 1_024
+"""Characters of a text that identifies something: what is remembered is kept by these, and rewritten with them."""
+MAX_PROSE = 65_536
+"""Characters of other text in the envelope."""
+MAX_FOLDED = 64
+"""Items of a list that figures are folded from: the assets that one execution's fees are paid in."""
+
+_PROSE = frozenset({"outcome_reason"})
+_DOCUMENTS = frozenset({"extra"})
+_IDENTIFYING = frozenset({"asset", "fee_asset", "symbol", "symbols", "correlation_group", "group", "risk_level"})
+_IDENTIFYING |= {"account", "instance", "service"}
+"""Payload keys, beside those of ids, that something is remembered or reported by."""
+_FOLDED = frozenset({"other_fees"})
+
+
 class Violation(NamedTuple):
     """One broken rule: a code of ``REASONS`` and what was found."""
 
@@ -62,6 +78,7 @@ def violations(event: Mapping[str, Any], event_type: EventType) -> Iterator[Viol
 
     ``event`` has the envelope's fields and ``payload``, times in microseconds, decimals as Decimal.
     """
+    yield from too_long(event, event_type)
     yield from envelope_violations(event, event_type)
     yield from payload_violations(event["payload"], event_type)
 
@@ -84,6 +101,52 @@ def envelope_violations(event: Mapping[str, Any], event_type: EventType) -> Iter
     for name, allowed in ENVELOPE_ENUMERATIONS.items():
         if name in event and event[name] not in allowed:
             yield Violation("not_in_enumeration", f"{name} {str(event[name])[:80]!r}")
+
+
+def too_long(event: Mapping[str, Any], event_type: EventType) -> Iterator[Violation]:
+    """Texts and lists of ``event`` beyond the bounds of what is remembered by them."""
+    for name in _TEXTS:
+        value = event.get(name)
+        if value is not None and len(value) > MAX_TEXT:
+            yield from _long_text(value, name, MAX_PROSE if name in _PROSE else MAX_TEXT)
+    payload = event.get("payload") or {}
+    for field in _bounded_fields(event_type.name):
+        value = payload.get(field.name)
+        if value:
+            yield from _long(value, field, field.name, field.name)
+
+
+_TEXTS = tuple(name for name, field in envelope_fields().items() if field.what == "string" and name not in _DOCUMENTS)
+
+
+@cache
+def _bounded_fields(event_type: str) -> tuple[Field, ...]:
+    """The payload fields that have a bound, or inside which something has."""
+    return tuple(field for field in payload_fields(event_type).values() if _is_bounded(field, field.name))
+
+
+def _is_bounded(field: Field, called: str) -> bool:
+    if field.kind == "string" and not field.allowed:
+        return called.endswith("_id") or called in _IDENTIFYING
+    inside = [*field.fields.values(), *filter(None, [field.inner])]
+    return called in _FOLDED or any(_is_bounded(each, each.name or called) for each in inside)
+
+
+def _long(value: Any, field: Field, path: str, called: str) -> Iterator[Violation]:
+    """What is too long at ``path`` and inside; items of a list are called as it is."""
+    if isinstance(value, str):
+        if _is_bounded(field, called):
+            yield from _long_text(value, path, MAX_TEXT)
+    elif called in _FOLDED and len(value) > MAX_FOLDED:
+        yield Violation("list_too_long", f"{path} has {len(value)} items; at most {MAX_FOLDED}")
+    else:
+        for inner, declared, name in _inside(value, field, path):
+            yield from _long(inner, declared, name, declared.name or called)
+
+
+def _long_text(value: str, path: str, most: int) -> Iterator[Violation]:
+    if len(value) > most:
+        yield Violation("text_too_long", f"{path} has {len(value)} characters; at most {most}")
 
 
 def payload_violations(payload: Mapping[str, Any], event_type: EventType) -> Iterator[Violation]:

@@ -37,6 +37,9 @@ MAX_EVENT_BYTES = 16 * 1024 * 1024
 MAX_AUDITED_BYTES = 2 * MAX_EVENT_BYTES
 """An audited record carries the original bytes and the payload as JSON."""
 
+COLUMNS_BYTES = 1024 * 1024
+"""Room in an audited record for what it has beside these: 30 texts of 4 kB, one of 256 kB, findings."""
+
 MAX_DEAD_LETTER_BYTES = MAX_AUDITED_BYTES + 64 * 1024
 """The original record, and headers that say why."""
 

@@ -238,6 +238,13 @@ def test_depth_in_memory_has_the_same_limit() -> None:
         assert [violation.code for violation in found] == expected
 
 
+@pytest.mark.req("P-08")
+def test_texts_that_identify_have_a_bound() -> None:
+    assert codes({**GOOD, "producer": "x" * 1_024}) == []
+    assert codes({**GOOD, "producer": "x" * 1_025}) == ["text_too_long"]
+    assert codes({**GOOD, "payload": {**GOOD["payload"], "client_order_id": "x" * 1_025}}) == ["text_too_long"]
+
+
 ANYTHING = st.recursive(
     st.none()
     | st.booleans()
