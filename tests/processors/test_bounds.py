@@ -98,11 +98,15 @@ def test_a_payload_that_grows_as_json_is_accepted_where_it_fits(text: str, dispo
         assert (output.audited["reasons"], output.audited["payload"]) == (["payload_too_long"], "{}")
 
 
-def test_a_rejected_event_keeps_its_native_bytes_where_they_fit() -> None:
-    made = event("error_occurred", {"error": "x"}) | {"event_version": "v9"}
-    assert judged({**made, "native": b"n" * (15 * MEGABYTE)}).audited["native"] == b"n" * (15 * MEGABYTE)
-    whole = {**made, "payload": {**made["payload"], "error": "x" * (8 * MEGABYTE)}, "native": b"n" * (8 * MEGABYTE)}
-    assert judged(whole).audited["native"] == b"n" * (8 * MEGABYTE) or judged(whole).audited["native"] == b""
+@pytest.mark.parametrize(
+    ("text", "native", "kept"),
+    [("x", 15, True), ("x" * (8 * MEGABYTE), 8, True), ("\x01" * (3 * MEGABYTE), 10, False)],
+)
+def test_a_rejected_event_keeps_its_native_bytes_apart_where_they_fit(text: str, native: int, kept: bool) -> None:
+    made = event("error_occurred", {"error": text}) | {"event_version": "v9", "native": b"n" * (native * MEGABYTE)}
+    output = judged(made)
+    assert output.audited["reasons"] == ["unsupported_event_version"]
+    assert output.audited["native"] == (made["native"] if kept else b"")
 
 
 def test_what_many_keys_were_is_told_of_the_first_ones() -> None:
