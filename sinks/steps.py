@@ -6,9 +6,8 @@ from collections.abc import Iterator, Sequence
 from heapq import merge
 from typing import Any, NamedTuple
 
-from tradetape.processors import stepping
+from tradetape.processors import clock, stepping
 from tradetape.processors.reading import SchemaById
-from tradetape.processors.risk.keys import AHEAD
 from tradetape.processors.stepping import About
 from tradetape.schemas import times
 from tradetape.schemas.errors import TradetapeError
@@ -55,7 +54,7 @@ class Event(NamedTuple):
 
     @property
     def about(self) -> About:
-        at = self.ingest_ts_utc if self.ts_utc is None else min(self.ts_utc, self.ingest_ts_utc + AHEAD)
+        at = self.ingest_ts_utc if self.ts_utc is None else clock.bounded(self.ts_utc, self.ingest_ts_utc)
         return About(*self[3:8], self.order_id, at)
 
 

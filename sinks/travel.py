@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from tradetape.processors import clock
 from tradetape.processors.reading import SchemaById
 from tradetape.processors.replay import Replay
-from tradetape.processors.risk.keys import AHEAD
 from tradetape.processors.version import CORE_VERSION
 from tradetape.processors.views import instances, orders, positions
 from tradetape.processors.views.instances import Owner, Shown
@@ -215,7 +215,7 @@ def _owner(figure: Document) -> Owner:
 
 
 def _shown(figure: dict[str, Any]) -> Shown:
-    at = min(int(figure["ts_utc"]), int(figure["ingest_ts_utc"]) + AHEAD)
+    at = clock.bounded(int(figure["ts_utc"]), int(figure["ingest_ts_utc"]))
     return Shown(at, str(figure["connector_name"]), str(figure["trading_pair"]))
 
 
