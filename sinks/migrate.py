@@ -1,7 +1,8 @@
-"""Numbered migrations: each file once, in order, for good.
+"""Numbered migrations: each file once, in order, for good; then what follows from the catalogue (``views``).
 
 ``tradetape.migrations`` holds what was applied, with the hash of each file. A file that changed after it was applied
-is refused. Statements are idempotent, so two that run at once do no harm.
+is refused. Statements are idempotent, so two that run at once do no harm. Where nothing is to be done, nothing but
+reads is sent: so a sink may run without the rights that a migration needs (S1-09).
 """
 
 from __future__ import annotations
@@ -13,10 +14,14 @@ from dataclasses import dataclass
 from importlib.resources import files
 
 from tradetape.schemas.errors import TradetapeError
-from tradetape.sinks.store import Store
+from tradetape.sinks import cluster as clusters
+from tradetape.sinks import views
+from tradetape.sinks.store import QueryRefused, Store
 from tradetape.sinks.tables import DATABASE
 
 LEDGER = f"{DATABASE}.migrations"
+UNKNOWN_TABLES = frozenset({60, 81})
+"""ClickHouse's codes for a table or database that is not there."""
 _NAME = re.compile(r"(\d{4})_[a-z0-9_]+\.sql\Z")
 
 _CREATE_DATABASE = f"CREATE DATABASE IF NOT EXISTS {DATABASE} ENGINE = Atomic"
@@ -58,16 +63,20 @@ def available() -> Sequence[Migration]:
     return found
 
 
-def migrate(store: Store, migrations: Sequence[Migration] | None = None) -> Sequence[Migration]:
+def migrate(
+    store: Store, migrations: Sequence[Migration] | None = None, cluster: str = ""
+) -> Sequence[Migration]:
     """Apply what is missing, in order; returns what was applied now.
 
-    Raises TradetapeError where an applied file changed or the store is newer than this code, StoreUnavailable where
-    ClickHouse does not answer.
+    ``cluster`` is the name of the ClickHouse cluster, empty for one server. Raises TradetapeError where an applied
+    file changed or the store is newer than this code, StoreUnavailable where ClickHouse does not answer.
     """
-    store.command(_CREATE_DATABASE)
-    store.command(_CREATE_LEDGER)
     known = available() if migrations is None else migrations
-    applied = {int(row[0]): str(row[1]) for row in store.query(f"SELECT version, sha256 FROM {LEDGER}")}
+    applied = _applied(store)
+    if applied is None:
+        for sql in (_CREATE_DATABASE, _CREATE_LEDGER):
+            _command(store, sql, cluster)
+        applied = _applied(store) or {}
     newer = sorted(set(applied) - {migration.version for migration in known})
     if newer:
         raise TradetapeError(
@@ -77,18 +86,34 @@ def migrate(store: Store, migrations: Sequence[Migration] | None = None) -> Sequ
     for migration in known:
         hash_applied = applied.get(migration.version)
         if hash_applied is None:
-            _apply(store, migration)
+            _apply(store, migration, cluster)
             done.append(migration)
         elif hash_applied != migration.sha256:
             raise TradetapeError(
                 f"migration {migration.name} changed after it was applied",
                 hint="restore the file; put the change into a new migration",
             )
+    views.refresh(store, cluster=cluster)
     return done
 
 
-def _apply(store: Store, migration: Migration) -> None:
-    store.command(migration.sql)
+def _applied(store: Store) -> dict[int, str] | None:
+    """The hash of each applied file by its number; None where there is no ledger of them yet."""
+    try:
+        return {int(row[0]): str(row[1]) for row in store.query(f"SELECT version, sha256 FROM {LEDGER}")}
+    except QueryRefused as error:
+        if error.code not in UNKNOWN_TABLES:
+            raise
+        return None
+
+
+def _command(store: Store, sql: str, cluster: str) -> None:
+    for statement in clusters.render(sql, cluster) if cluster else (sql,):
+        store.command(statement)
+
+
+def _apply(store: Store, migration: Migration, cluster: str) -> None:
+    _command(store, migration.sql, cluster)
     # The token makes a second runner's entry the same entry.
     store.command(
         f"INSERT INTO {LEDGER} (version, name, sha256) "

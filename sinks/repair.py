@@ -35,19 +35,23 @@ SINK = "repair"
 """Who landed it, in the ingest ledger."""
 
 _HOLES = """
-SELECT raw_partition, before + 1, raw_offset - 1 FROM
+SELECT raw_partition, before + 1, first - 1 FROM
 (
-    SELECT raw_partition, raw_offset,
-           lagInFrame(raw_offset, 1, toInt64(-1)) OVER (PARTITION BY raw_partition ORDER BY raw_offset) AS before
+    SELECT raw_partition, first,
+           ifNull(maxOrNull(last) OVER (PARTITION BY raw_partition ORDER BY first
+                                        ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), -1) AS before
     FROM
     (
-        SELECT raw_partition, raw_offset FROM tradetape.events WHERE derived_seq = 0
+        SELECT raw_partition, raw_offset AS first, raw_offset AS last FROM tradetape.events WHERE derived_seq = 0
         UNION ALL
-        SELECT raw_partition, raw_offset FROM tradetape.quarantine WHERE derived_seq = 0
+        SELECT raw_partition, raw_offset AS first, raw_offset AS last FROM tradetape.quarantine WHERE derived_seq = 0
+        UNION ALL
+        SELECT raw_partition, first, last FROM tradetape.archive_runs
+        WHERE derived_seq = 0 AND table_name IN ('events', 'quarantine')
     )
 )
-WHERE raw_offset > before + 1
-ORDER BY raw_partition, raw_offset
+WHERE first > before + 1
+ORDER BY raw_partition, first
 """
 
 Fetch = Callable[[int, int, int], Iterator[RawRecord]]
@@ -131,7 +135,7 @@ class Repairer:
         if expected < end:
             raise Unrepairable(
                 f"raw partition {partition}: offsets {expected} to {end - 1} are neither stored nor in {topics.EVENTS}",
-                hint="restore a backup that has them; what was archived is in the ledger",
+                hint="restore a backup that has them; `tradetape archive --verify` says whether archived files are there",
             )
 
     def _insert(self, partition: int, missing: list[Emitted], done: Repaired) -> None:

@@ -22,7 +22,7 @@ from tradetape.schemas.catalogue import Schema
 from tradetape.schemas.errors import TradetapeError
 from tradetape.sinks.container import Container
 from tradetape.sinks.ledger import Position
-from tradetape.sinks.tables import SENTINEL_VALUE, Table, plan
+from tradetape.sinks.tables import ARCHIVE_RUNS, SENTINEL_VALUE, Table, plan
 
 # They log every failed request, with tracebacks; each of them reaches the caller as one of the errors below.
 logging.getLogger("clickhouse_connect").setLevel(logging.CRITICAL)
@@ -139,6 +139,8 @@ class Store:
             "insert_deduplication_token": token,
             "use_structure_from_insertion_table_in_table_functions": 0,
             "async_insert": 0,
+            # On a cluster: an answer means that the shard has it.
+            "distributed_foreground_insert": 1,
             # What is there already still goes on to the views, which may have missed it when ClickHouse died.
             "deduplicate_blocks_in_dependent_materialized_views": 1,
             "log_comment": comment,
@@ -185,23 +187,35 @@ class Store:
     def stored(
         self, sources: Sequence[tuple[Table, str]], raw_partition: int, first_offset: int, last_offset: int
     ) -> set[Position]:
-        """Which positions of ``raw_partition`` between two offsets (both included) are stored.
+        """Which positions of ``raw_partition`` between two offsets (both included) are stored or archived.
 
-        ``sources`` are tables, each with the condition on its rows that count.
+        ``sources`` are tables, each with the condition on its rows that count; what is archived counts anyway.
         """
         found = self.query(
             " UNION ALL ".join(
-                f"SELECT raw_offset, derived_seq FROM {table.full_name} WHERE {condition} "
-                "AND raw_partition = {raw_partition:Int32} "
-                "AND raw_offset BETWEEN {first:Int64} AND {last:Int64}"
-                for table, condition in sources
+                [
+                    *(
+                        f"SELECT raw_offset, derived_seq FROM {table.full_name} WHERE {condition} "
+                        "AND raw_partition = {raw_partition:Int32} "
+                        "AND raw_offset BETWEEN {first:Int64} AND {last:Int64}"
+                        for table, condition in sources
+                    ),
+                    "SELECT arrayJoin(range(greatest(first, {first:Int64}), least(last, {last:Int64}) + 1)), derived_seq "
+                    f"FROM {ARCHIVE_RUNS} WHERE table_name IN {{tables:Array(String)}} "
+                    "AND raw_partition = {raw_partition:Int32} AND first <= {last:Int64} AND last >= {first:Int64}",
+                ]
             ),
-            {"raw_partition": raw_partition, "first": first_offset, "last": last_offset},
+            {
+                "raw_partition": raw_partition,
+                "first": first_offset,
+                "last": last_offset,
+                "tables": [table.name for table, _ in sources],
+            },
         )
         return {Position(int(row[0]), int(row[1])) for row in found}
 
     def high_water(self, sources: Sequence[tuple[Table, str]]) -> dict[int, Position]:
-        """The last position stored, by raw partition; ``sources`` as in ``stored``."""
+        """The last position stored or archived, by raw partition; ``sources`` as in ``stored``."""
         found = self.query(
             "SELECT raw_partition, max(position) FROM ("
             + " UNION ALL ".join(
@@ -209,7 +223,9 @@ class Store:
                 f"WHERE {condition} GROUP BY raw_partition"
                 for table, condition in sources
             )
-            + ") GROUP BY raw_partition"
+            + f" UNION ALL SELECT raw_partition, max((last, derived_seq)) AS position FROM {ARCHIVE_RUNS} "
+            "WHERE table_name IN {tables:Array(String)} GROUP BY raw_partition) GROUP BY raw_partition",
+            {"tables": [table.name for table, _ in sources]},
         )
         return {int(row[0]): Position(int(row[1][0]), int(row[1][1])) for row in found}
 

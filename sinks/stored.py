@@ -16,7 +16,7 @@ import orjson
 
 from tradetape.schemas import identity
 from tradetape.schemas.catalogue import core_type, logical, output_schema
-from tradetape.sinks import results
+from tradetape.sinks import results, views
 from tradetape.sinks.batch import STREAMS
 from tradetape.sinks.ledger import Position
 from tradetape.sinks.store import Store
@@ -63,10 +63,13 @@ def _page(store: Store, table: Table, bounds: Mapping[str, int]) -> Iterator[Sto
 def rows(
     store: Store, table: Table, condition: str, params: Mapping[str, Any] | None = None, order: str = ""
 ) -> Iterator[Row]:
-    """The rows of ``table`` that meet ``condition``, in ``order``; every column that a record has, and ``STATUS``."""
+    """The rows of ``table``, archived ones among them, that meet ``condition``, in ``order``.
+
+    A row has every column of its record, and ``STATUS``.
+    """
     types = _types(table.record)
     selected = ", ".join([*(_expression(name, of) for name, of in types.items()), *_more(table)])
-    sql = f"SELECT {selected} FROM (SELECT * FROM {table.full_name} WHERE {condition})"
+    sql = f"SELECT {selected} FROM (SELECT * FROM {views.full_name(table)} WHERE {condition})"
     readers = {name: reader for name, of in types.items() if (reader := _reader(of)) is not None}
     for line in lines(store.raw(f"{sql} ORDER BY {order}" if order else sql, params, SETTINGS)):
         row: Row = orjson.loads(line)

@@ -72,6 +72,9 @@ RISK_LATEST = f"{DATABASE}.risk_latest"
 
 INGEST_LEDGER = f"{DATABASE}.ingest_ledger"
 
+ARCHIVE_RUNS = f"{DATABASE}.archive_runs"
+"""The archived positions of TABLES, as runs of raw offsets."""
+
 TABLES: Mapping[str, Table] = {table.name: table for table in (EVENTS, QUARANTINE, RISK, ALERTS, PORTFOLIOS)}
 
 

@@ -23,7 +23,7 @@ from tradetape.schemas import topics
 from tradetape.schemas.catalogue import Schema
 from tradetape.schemas.errors import TradetapeError
 from tradetape.schemas.registry import Registry, UnknownSchemaId
-from tradetape.sinks import raw_log, repair
+from tradetape.sinks import cluster, raw_log, repair
 from tradetape.sinks.batch import STREAMS
 from tradetape.sinks.landing import Landing
 from tradetape.sinks.ledger import BadKey, Hole
@@ -55,7 +55,7 @@ def main(environment: Mapping[str, str] = os.environ) -> int:
     try:
         bootstrap, registry_url, clickhouse_url = _addresses(environment)
         store = Store(clickhouse_url)
-        if not _wait_for(stopping, "ClickHouse", lambda: _migrate(store)):
+        if not _wait_for(stopping, "ClickHouse", lambda: _migrate(store, environment.get(cluster.SETTING, ""))):
             return 0
         registry = Registry(registry_url)
         member = environment.get("TRADETAPE_SINK_ID", "")
@@ -129,8 +129,8 @@ def _wait_for(stopping: threading.Event, name: str, ready: Callable[[], None]) -
     return False
 
 
-def _migrate(store: Store) -> None:
-    for migration in migrate(store):
+def _migrate(store: Store, name: str) -> None:
+    for migration in migrate(store, cluster=name):
         log.info("applied migration %s", migration.name)
 
 
