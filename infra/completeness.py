@@ -8,8 +8,8 @@ from typing import Any
 
 from tradetape.schemas import topics
 from tradetape.schemas.errors import TradetapeError
-from tradetape.sinks import queries, raws
-from tradetape.sinks.store import QueryRefused, Store
+from tradetape.sinks import queries
+from tradetape.sinks.store import UNKNOWN_TABLES, QueryRefused, Store
 
 COLUMNS = (
     "raw_partition",
@@ -22,9 +22,11 @@ COLUMNS = (
     "missing",
     "holes",
     "doubles",
+    "archived",
 )
 """kafka_first and kafka_end bound what Kafka holds, the end excluded; ``missing`` offsets of these are not stored
-(yet, where the sink is behind), ``holes`` are those below the last stored one: lost until repaired."""
+(yet, where the sink is behind), ``holes`` are those below the last stored one: lost until repaired. ``archived`` rows
+count as stored."""
 
 KAFKA_SECONDS = 10.0
 POLL_SECONDS = 0.1
@@ -49,6 +51,7 @@ def compare(store: Store, bootstrap_servers: str) -> list[dict[str, Any]]:
                 "missing": max(0, held - row.get("offsets", 0)),
                 "holes": row.get("holes", 0),
                 "doubles": row.get("doubles", 0),
+                "archived": row.get("archived", 0),
             }
         )
     return compared
@@ -74,7 +77,7 @@ def _stored(store: Store) -> list[dict[str, Any]]:
     try:
         answer = b"".join(queries.run(store, "completeness"))
     except QueryRefused as error:
-        if error.code not in raws.UNKNOWN_TABLES:
+        if error.code not in UNKNOWN_TABLES:
             raise
         return []
     return [json.loads(line) for line in answer.splitlines()]

@@ -22,14 +22,13 @@ from tradetape.producers.emitter import Emitter
 from tradetape.producers.events import Event
 from tradetape.schemas import numbers
 from tradetape.schemas.errors import TradetapeError
-from tradetape.sinks import raws
 from tradetape.sinks.reconciliation import beside, compare, parity, portfolios, stored
 from tradetape.sinks.reconciliation.beside import Said
 from tradetape.sinks.reconciliation.compare import Outcome, Tally, Ways
 from tradetape.sinks.reconciliation.differences import Acceptance, Difference, beyond, in_both
 from tradetape.sinks.reconciliation.parity import Order, Parity, Tolerance
 from tradetape.sinks.reconciliation.records import ABOUT_THE_SOURCE, Record, of_event
-from tradetape.sinks.store import QueryRefused, Store
+from tradetape.sinks.store import UNKNOWN_TABLES, QueryRefused, Store
 
 SOURCE, BESIDE, PARITY, PORTFOLIOS = "source", "beside", "parity", "portfolios"
 """What is reconciled: a source with the store, a source's two own records, live with paper, portfolios."""
@@ -91,7 +90,7 @@ class Reconciliation:
         try:
             self._accepted = stored.baselines(store)
         except QueryRefused as error:
-            if error.code not in raws.UNKNOWN_TABLES:
+            if error.code not in UNKNOWN_TABLES:
                 raise
             raise TradetapeError(
                 "nothing is stored: there is nothing to compare",

@@ -20,14 +20,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tradetape.schemas.crashpoints import reach
 from tradetape.schemas.errors import TradetapeError
 from tradetape.sinks import archive_files as files
 from tradetape.sinks import retention, views
 from tradetape.sinks.archive_files import Manifest, Part
-from tradetape.sinks.store import Store
+from tradetape.sinks.store import QueryRefused, Store
 from tradetape.sinks.tables import ALERTS, DATABASE, EVENTS, PORTFOLIOS, QUARANTINE, RISK, RISK_LATEST, TABLES, Table
 from tradetape.sinks.views import LEDGER, POSITION, parquet, quoted
 
@@ -72,6 +72,14 @@ class Problem:
     what: str
 
 
+class _Content(NamedTuple):
+    """Rows and a digest of all their values, in whatever order; the versions of the core that judged them."""
+
+    rows: int
+    digest: str
+    core_versions: tuple[str, ...]
+
+
 class Archive:
     """The archive of ``store`` in ``root``, which ClickHouse sees as ``seen_as``. One at a time may ``run``.
 
@@ -110,7 +118,12 @@ class Archive:
         done = []
         for table in TABLES.values():
             for group in self._groups(table, before):
-                while (manifest := self._export(table, columns[table.name], group, before, taken)) is not None:
+                left = group.rows
+                while left > 0:
+                    manifest = self._export(
+                        table, columns[table.name], group, before, taken, cut=left > self._file_rows
+                    )
+                    left -= manifest.rows
                     taken.add(manifest.path)
                     done.append(manifest)
                     on_file(manifest)
@@ -165,9 +178,13 @@ class Archive:
         for manifest in self.manifests():
             wrong = files.differences(self._root, manifest)
             if not wrong:
-                source = parquet(f"{self._seen_as}/{manifest.path}", columns[manifest.table])
-                if self._digest(source, columns[manifest.table], "1") != (manifest.rows, manifest.rows_digest):
-                    wrong = [f"ClickHouse reads other rows from {self._seen_as}/{manifest.path}"]
+                try:
+                    content = self._read_back(manifest.path, columns[manifest.table])
+                except NotVerified as error:
+                    wrong = [str(error)]
+                else:
+                    if (content.rows, content.digest) != (manifest.rows, manifest.rows_digest):
+                        wrong = [f"ClickHouse reads other rows from {self._seen_as}/{manifest.path}"]
             problems += [Problem(manifest.path, what) for what in wrong]
         return problems
 
@@ -193,44 +210,43 @@ class Archive:
         return [Group(table.name, str(day), str(instance), int(count)) for day, instance, count in rows]
 
     def _export(
-        self, table: Table, columns: Mapping[str, str], group: Group, before: str, taken: set[str]
-    ) -> Manifest | None:
-        """Steps 1 to 4 for the next file of ``group``; None where there is nothing more of it."""
+        self, table: Table, columns: Mapping[str, str], group: Group, before: str, taken: set[str], *, cut: bool
+    ) -> Manifest:
+        """Steps 1 to 4 for the next file of ``group``; ``cut``: for its first rows only, as many as a file may have."""
         condition = (
             f"toDate(ingest_ts_utc) = '{group.day}' AND instance_name = {quoted(group.instance_name)} "
             f"AND {_may_go(table, before)} AND ({POSITION}) NOT IN ({views.leaving(table)})"
         )
-        count, last = self._store.query(
-            f"SELECT count(), max(({POSITION})) FROM (SELECT {POSITION} FROM {table.full_name} WHERE {condition} "
-            f"ORDER BY {POSITION} LIMIT {self._file_rows})"
-        )[0]
-        if not count:
-            return None
-        condition += f" AND ({POSITION}) <= ({', '.join(str(int(number)) for number in last)})"
+        if cut:
+            ((last,),) = self._store.query(
+                f"SELECT max(({POSITION})) FROM (SELECT {POSITION} FROM {table.full_name} WHERE {condition} "
+                f"ORDER BY {POSITION} LIMIT {self._file_rows})"
+            )
+            condition += f" AND ({POSITION}) <= ({', '.join(str(int(number)) for number in last)})"
         path = files.next_path(files.folder_of(table.name, group.day, group.instance_name), taken)
         reach("archive.before_file")
         select = f"SELECT {', '.join(columns)} FROM {table.full_name} WHERE {condition} ORDER BY {POSITION}"
         size, sha256 = files.write(self._root, path, self._store.raw(select, None, _PARQUET, "Parquet"))
         reach("archive.after_file")
-        source = parquet(f"{self._seen_as}/{path}", columns)
-        rows, digest = self._digest(source, columns, "1")
-        if files.sha256_of(self._root / path) != sha256 or (rows, digest) != self._digest(
+        content = self._read_back(path, columns)
+        if files.sha256_of(self._root / path) != sha256 or content != self._content(
             table.full_name, columns, condition
         ):
             raise NotVerified(
-                f"{self._root / path} does not hold the {count} rows that {table.full_name} holds; nothing was deleted",
-                hint=f"does ClickHouse see {self._root} as {self._seen_as}? If rows came in meanwhile, run it again",
+                f"{self._root / path} does not hold the rows that {table.full_name} holds; nothing of them was deleted",
+                hint="if rows came in meanwhile, run it again",
             )
+        source = parquet(f"{self._seen_as}/{path}", columns)
         manifest = Manifest(
             table=table.name,
             day=group.day,
             instance_name=group.instance_name,
             path=path,
-            rows=rows,
+            rows=content.rows,
             size=size,
             sha256=sha256,
-            rows_digest=digest,
-            core_versions=tuple(row[0] for row in self._store.query(_versions(source))),
+            rows_digest=content.digest,
+            core_versions=content.core_versions,
             parts=tuple(
                 Part(int(row[0]), str(row[1]), int(row[2]), tuple(map(_run, row[3])))
                 for row in self._store.query(_parts(source, "disposition" in columns))
@@ -244,22 +260,34 @@ class Archive:
         reach("archive.after_ledger")
         return manifest
 
-    def _digest(self, source: str, columns: Mapping[str, str], condition: str) -> tuple[int, str]:
-        """How many rows of ``source`` meet ``condition``, and a digest of all their values, in whatever order."""
-        row = self._store.query(
+    def _read_back(self, path: str, columns: Mapping[str, str]) -> _Content:
+        """What ClickHouse reads out of a file. Raises NotVerified where it cannot."""
+        try:
+            return self._content(parquet(f"{self._seen_as}/{path}", columns), columns, "1")
+        except QueryRefused as error:
+            raise NotVerified(
+                f"ClickHouse cannot read {self._seen_as}/{path}: {error.message[:300]}",
+                hint=f"does it see {self._root} as {self._seen_as}? Give --seen-as",
+            ) from error
+
+    def _content(self, source: str, columns: Mapping[str, str], condition: str) -> _Content:
+        ((rows, digest, versions),) = self._store.query(
             "SELECT count(), hex(sum(reinterpretAsUInt256(SHA256(formatRow('RowBinary', "
-            f"{', '.join(columns)}))))) FROM {source} WHERE {condition} SETTINGS use_hive_partitioning = 0"
-        )[0]
-        return int(row[0]), str(row[1])
+            f"{', '.join(columns)}))))), arraySort(groupUniqArray(core_version)) FROM {source} WHERE {condition} "
+            "SETTINGS use_hive_partitioning = 0"
+        )
+        return _Content(int(rows), str(digest), tuple(map(str, versions)))
 
     def _let_go(self, table: Table, gone: Sequence[Manifest]) -> None:
         """Steps 5 and 6: delete what the ledger has, and tell so."""
         days = [manifest.day for manifest in gone]
-        condition = (
-            f"toDate(ingest_ts_utc) BETWEEN '{min(days)}' AND '{max(days)}' AND ({POSITION}) IN ({views.leaving(table)})"
-        )
+        archived = f"({POSITION}) IN ({views.leaving(table)})"
         reach("archive.before_delete")
-        self._store.command(f"ALTER TABLE {table.full_name} DELETE WHERE {condition}", {"mutations_sync": 0})
+        self._store.command(
+            f"ALTER TABLE {table.full_name} DELETE WHERE toDate(ingest_ts_utc) BETWEEN '{min(days)}' AND '{max(days)}' "
+            f"AND {archived}",
+            {"mutations_sync": 0},
+        )
         while waiting := self._mutations(table):
             for reason in waiting:
                 if reason:
@@ -269,7 +297,7 @@ class Archive:
                     )
             self._sleep(_POLL_SECONDS)
         reach("archive.after_delete")
-        (left,) = self._store.query(f"SELECT count() FROM {table.full_name} WHERE ({POSITION}) IN ({views.leaving(table)})")
+        (left,) = self._store.query(f"SELECT count() FROM {table.full_name} WHERE {archived}")
         if left[0]:
             raise NotVerified(f"{left[0]} archived rows are still in {table.full_name}", hint="run it again")
         self._store.insert_json(LEFT, [{"table_name": table.name, "path": manifest.path} for manifest in gone])
@@ -287,10 +315,6 @@ class Archive:
 
 def _may_go(table: Table, before: str) -> str:
     return f"{retention.expired(before)} AND NOT ({_STAYS[table.name]})"
-
-
-def _versions(source: str) -> str:
-    return f"SELECT DISTINCT core_version FROM {source} ORDER BY core_version SETTINGS use_hive_partitioning = 0"
 
 
 def _parts(source: str, has_disposition: bool) -> str:

@@ -59,7 +59,9 @@ def next_path(folder: str, taken: Iterable[str]) -> str:
 def check_folder(folder: str) -> str:
     """``folder`` as ClickHouse may see it. Raises TradetapeError where it would read wildcards."""
     if _WILDCARDS.search(folder):
-        raise TradetapeError(f"{folder!r} has a character that ClickHouse takes for a wildcard", hint="choose another --to")
+        raise TradetapeError(
+            f"{folder!r} has a character that ClickHouse takes for a wildcard", hint="choose another --to"
+        )
     return folder.rstrip("/") or "/"
 
 
@@ -138,9 +140,11 @@ def write(root: Path, path: str, pieces: Iterable[bytes]) -> tuple[int, str]:
         out.flush()
         os.fsync(out.fileno())
     target = root / path
+    made = [folder for folder in target.parents if not folder.exists()]
     target.parent.mkdir(parents=True, exist_ok=True)
     scratch.replace(target)
-    for folder in (target.parent, *(parent for parent in target.parents if parent.is_relative_to(root))):
+    # A new name is on disk once its folder is.
+    for folder in {target.parent, *(folder.parent for folder in made)}:
         _sync(folder)
     return size, digest.hexdigest()
 
@@ -170,7 +174,9 @@ def differences(root: Path, manifest: Manifest) -> list[str]:
         found.append("its manifest is damaged")
     else:
         told = {name: value for name, value in manifest.document().items() if name != "columns"}
-        other = sorted(name for name, value in told.items() if not isinstance(beside, dict) or beside.get(name) != value)
+        other = sorted(
+            name for name, value in told.items() if not isinstance(beside, dict) or beside.get(name) != value
+        )
         if other:
             found.append(f"its manifest differs from the ledger in {', '.join(other)}")
     return found

@@ -16,12 +16,10 @@ from importlib.resources import files
 from tradetape.schemas.errors import TradetapeError
 from tradetape.sinks import cluster as clusters
 from tradetape.sinks import views
-from tradetape.sinks.store import QueryRefused, Store
+from tradetape.sinks.store import UNKNOWN_TABLES, QueryRefused, Store
 from tradetape.sinks.tables import DATABASE
 
 LEDGER = f"{DATABASE}.migrations"
-UNKNOWN_TABLES = frozenset({60, 81})
-"""ClickHouse's codes for a table or database that is not there."""
 _NAME = re.compile(r"(\d{4})_[a-z0-9_]+\.sql\Z")
 
 _CREATE_DATABASE = f"CREATE DATABASE IF NOT EXISTS {DATABASE} ENGINE = Atomic"
@@ -63,9 +61,7 @@ def available() -> Sequence[Migration]:
     return found
 
 
-def migrate(
-    store: Store, migrations: Sequence[Migration] | None = None, cluster: str = ""
-) -> Sequence[Migration]:
+def migrate(store: Store, migrations: Sequence[Migration] | None = None, cluster: str = "") -> Sequence[Migration]:
     """Apply what is missing, in order; returns what was applied now.
 
     ``cluster`` is the name of the ClickHouse cluster, empty for one server. Raises TradetapeError where an applied

@@ -12,10 +12,7 @@ from tradetape.schemas import topics
 from tradetape.schemas.errors import TradetapeError
 from tradetape.sinks import results, stored
 from tradetape.sinks.batch import STREAMS, UNSTORABLE
-from tradetape.sinks.store import QueryRefused, Store
-
-UNKNOWN_TABLES = frozenset({60, 81})
-"""ClickHouse's codes for a table or database that is not there: the sink has not run yet."""
+from tradetape.sinks.store import UNKNOWN_TABLES, QueryRefused, Store
 
 _ALONE = f"length(reasons) = 1 AND reasons[1] = '{UNSTORABLE}'"
 _LOST = f"({_ALONE} AND raw_schema_id = -1)"

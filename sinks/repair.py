@@ -135,7 +135,7 @@ class Repairer:
         if expected < end:
             raise Unrepairable(
                 f"raw partition {partition}: offsets {expected} to {end - 1} are neither stored nor in {topics.EVENTS}",
-                hint="restore a backup that has them; `tradetape archive --verify` says whether archived files are there",
+                hint="restore a backup that has them; if they were archived, see `tradetape archive --verify`",
             )
 
     def _insert(self, partition: int, missing: list[Emitted], done: Repaired) -> None:

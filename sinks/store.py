@@ -53,6 +53,10 @@ _DATA_CODES = frozenset(
 _SETUP_CODES = frozenset({8, 10, 16, 36, 44, 46, 47, 60, 62, 73, 81, 115, 164, 192, 193, 194, 195, 497, 516})
 
 
+UNKNOWN_TABLES = frozenset({60, 81})
+"""ClickHouse's codes for a table or database that is not there: the sink has not run yet."""
+
+
 class StoreUnavailable(TradetapeError):
     """ClickHouse does not answer, or cannot take it now: try again later."""
 
@@ -200,8 +204,8 @@ class Store:
                         "AND raw_offset BETWEEN {first:Int64} AND {last:Int64}"
                         for table, condition in sources
                     ),
-                    "SELECT arrayJoin(range(greatest(first, {first:Int64}), least(last, {last:Int64}) + 1)), derived_seq "
-                    f"FROM {ARCHIVE_RUNS} WHERE table_name IN {{tables:Array(String)}} "
+                    "SELECT arrayJoin(range(greatest(first, {first:Int64}), least(last, {last:Int64}) + 1)) AS offset, "
+                    f"derived_seq FROM {ARCHIVE_RUNS} WHERE table_name IN {{tables:Array(String)}} "
                     "AND raw_partition = {raw_partition:Int32} AND first <= {last:Int64} AND last >= {first:Int64}",
                 ]
             ),
@@ -294,7 +298,8 @@ def _without_password(url: str) -> str:
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
-# A read that is wrong by itself; while inserting these cannot come up with statements that are derived.
-_QUERY_CODES = frozenset({20, 42, 43, 50, 184, 215, 386, 403, 456, 457, 158, 307, 396})
+# A read that is wrong by itself, or of a file that is not there, not allowed or none; while inserting these cannot come
+# up with statements that are derived.
+_QUERY_CODES = frozenset({20, 42, 43, 50, 184, 215, 386, 403, 456, 457, 158, 307, 396} | {107, 291, 636})
 
-__all__ = ["BatchRefused", "QueryRefused", "Store", "StoreUnavailable"]
+__all__ = ["UNKNOWN_TABLES", "BatchRefused", "QueryRefused", "Store", "StoreUnavailable"]

@@ -12,12 +12,15 @@ from typing import NoReturn
 import click
 
 from tradetape.infra.cli import (
+    archive,
+    backup,
     connect,
     dead_letters,
     demo,
     gateway,
     ingest,
     limits,
+    migrate,
     query,
     reconcile,
     repair,
@@ -54,6 +57,9 @@ for _command in (
     *schemas.COMMANDS,
     *query.COMMANDS,
     *repair.COMMANDS,
+    *archive.COMMANDS,
+    *backup.COMMANDS,
+    *migrate.COMMANDS,
     *replay.COMMANDS,
     *verify.COMMANDS,
     *state.COMMANDS,

@@ -26,9 +26,12 @@ _OUTPUT = click.option(
 @click.argument("name", required=False)
 @click.option("--param", "params", multiple=True, metavar="NAME=VALUE", help="A parameter of the query; repeatable.")
 @_OUTPUT
+@click.option("--archived", is_flag=True, help="Answer it over archived rows too.")
 @click.option("--list", "list_queries", is_flag=True, help="List the queries and their parameters.")
 @home_option
-def query(name: str | None, params: tuple[str, ...], output: str, list_queries: bool, home: Path) -> None:
+def query(  # noqa: PLR0917 (click passes them by name)
+    name: str | None, params: tuple[str, ...], output: str, archived: bool, list_queries: bool, home: Path
+) -> None:
     """Answer the named audit query NAME."""
     from tradetape.sinks import queries, results
 
@@ -48,7 +51,7 @@ def query(name: str | None, params: tuple[str, ...], output: str, list_queries: 
     if name == "completeness":
         _completeness(home, given, output)
         return
-    answer = queries.run(_store(home), name, given, results.FORMATS[output])
+    answer = queries.run(_store(home), name, given, results.FORMATS[output], archived=archived)
     for line in results.render(answer, output):
         click.echo(line)
 
@@ -58,7 +61,8 @@ def query(name: str | None, params: tuple[str, ...], output: str, list_queries: 
 @_OUTPUT
 @home_option
 def sql(statement: str, output: str, home: Path) -> None:
-    """Answer one read-only STATEMENT of your own; tables are tradetape.events, quarantine, risk and alerts."""
+    """Answer one read-only STATEMENT of your own; tables are tradetape.events, quarantine, risk and alerts;
+    events_all and so on have archived rows too."""
     from tradetape.sinks import queries, results
 
     answer = queries.ask(_store(home), statement, results.FORMATS[output])

@@ -18,6 +18,8 @@ def component(home: Path, stack: StackFile) -> Component:
     return Component(
         name=CLICKHOUSE,
         command=(sys.executable, "-m", _MODULE, "--path", str(folder), "--host", HOST, "--port", str(port)),
+        # Views over archived files name them from here, so that a home may be moved.
+        cwd=home,
         health=http_health(port, "/ping"),
         stop_timeout=20.0,
     )

@@ -18,9 +18,11 @@ from typing import Any
 from tradetape.schemas.errors import TradetapeError
 from tradetape.sinks.results import SETTINGS
 from tradetape.sinks.store import QueryRefused, Store
+from tradetape.sinks.tables import DATABASE, TABLES
 
 _PARAM = re.compile(r"-- param: (\w+) (\w+)(?: = (\S+))?(?: in (\S+))?\Z")
 LIST = "`tradetape query --list` lists them"
+_TABLE = re.compile(rf"\b{DATABASE}\.(?:{'|'.join(TABLES)})\b")
 BAD_PARAMETER = 457
 READ_ONLY: Mapping[str, Any] = {"readonly": 2}
 
@@ -83,9 +85,14 @@ def load(name: str) -> NamedQuery:
 
 
 def run(
-    store: Store, name: str, params: Mapping[str, str] | None = None, output_format: str = "JSONEachRow"
+    store: Store,
+    name: str,
+    params: Mapping[str, str] | None = None,
+    output_format: str = "JSONEachRow",
+    *,
+    archived: bool = False,
 ) -> Iterator[bytes]:
-    """The answer of the query ``name`` in ``output_format``, in pieces.
+    """The answer of the query ``name`` in ``output_format``, in pieces; ``archived``: over archived rows too.
 
     Raises TradetapeError: unknown name, missing or ill-typed parameter, ClickHouse down.
     """
@@ -93,7 +100,7 @@ def run(
     bound = query.bind(params or {})
     settings = {**READ_ONLY, **SETTINGS}
     try:
-        yield from store.raw(query.sql, bound, settings, output_format)
+        yield from store.raw(with_archive(query.sql) if archived else query.sql, bound, settings, output_format)
     except QueryRefused as error:
         if error.code == BAD_PARAMETER:
             found = re.search(r"query parameter '(\w+)'", error.message)
@@ -103,6 +110,11 @@ def run(
                 f"query {query.name}: {bound.get(name, '')!r} is no {wanted}", hint=f"correct --param {name}=…"
             ) from error
         raise
+
+
+def with_archive(sql: str) -> str:
+    """``sql`` over the views that have what is archived beside what is stored."""
+    return _TABLE.sub(r"\g<0>_all", sql)
 
 
 def ask(store: Store, statement: str, output_format: str = "JSONEachRow") -> Iterator[bytes]:

@@ -66,9 +66,9 @@ def command(path: Path, port: int) -> list[str]:
 
 @contextmanager
 def serve(path: Path, port: int = 0) -> Iterator[Server]:
-    """A server on ``path``, stopped at the end by SIGTERM."""
+    """A server on ``path``, stopped at the end by SIGTERM; as in a home it works in the folder above."""
     port = port or free_port()
-    with subprocess.Popen(command(path, port), stderr=subprocess.DEVNULL) as process:
+    with subprocess.Popen(command(path, port), stderr=subprocess.DEVNULL, cwd=path.parent) as process:
         server = Server(process, port, path)
 
         def pings() -> bool:

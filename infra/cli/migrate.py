@@ -1,0 +1,31 @@
+"""``tradetape migrate``: bring the tables up to date, as an owner of theirs (S1-09)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from tradetape.infra.cli.options import home_option
+
+
+@click.command()
+@home_option
+def migrate(home: Path) -> None:
+    """Apply the migrations that ClickHouse does not have; a sink whose user may not do that starts after it."""
+    import os
+
+    from tradetape.infra import settings
+    from tradetape.sinks import cluster
+    from tradetape.sinks.migrate import migrate as apply
+    from tradetape.sinks.store import Store
+
+    store = Store(settings.load(home, require=("clickhouse_url",)).clickhouse_url)
+    applied = apply(store, cluster=os.environ.get(cluster.SETTING, ""))
+    for migration in applied:
+        click.echo(f"applied {migration.name}")
+    if not applied:
+        click.echo("everything was applied before")
+
+
+COMMANDS = (migrate,)
