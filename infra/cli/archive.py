@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Mapping
-from datetime import datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,10 +51,16 @@ def archive(  # noqa: PLR0917 (click passes them by name)
     from tradetape.infra import archive as archives
     from tradetape.infra import settings
     from tradetape.infra.files import locked
+    from tradetape.sinks import cluster
     from tradetape.sinks.store import Store
 
     if [before is not None, list_files, verify_files].count(True) != 1:
         raise TradetapeError("what is to be done?", hint="give one of --before YYYY-MM-DD, --list and --verify")
+    if os.environ.get(cluster.SETTING):
+        raise TradetapeError(
+            "a cluster's tables are not archived from here",
+            hint=f"see docs/guides/archive-and-backup.md, or unset {cluster.SETTING}",
+        )
     store = Store(settings.load(home, require=("clickhouse_url",)).clickhouse_url)
     opened, root = archives.open_archive(store, home, folder, seen_as)
     if list_files:
@@ -88,8 +95,11 @@ def _run(opened: Archive, day: str, root: Path, output: str) -> None:
 
 def _verify(opened: Archive, output: str) -> int:
     problems = [{"path": problem.path, "problem": problem.what} for problem in opened.verify()]
-    _show(problems, ("path", "problem"), output)
-    if output == "table":
+    if output == "json":
+        _show(problems, ("path", "problem"), output)
+    else:
+        for each in problems:
+            click.echo(f"{each['path']}: {each['problem']}")
         for path in opened.strays():
             click.echo(f"{path} is in no ledger; no query reads it")
         click.echo(f"{len(problems)} problems in {len(opened.manifests())} files")
@@ -112,9 +122,7 @@ def _show(rows: Iterable[Mapping[str, Any]], columns: tuple[str, ...], output: s
         click.echo(line)
 
 
-def _today() -> Any:
-    from datetime import UTC
-
+def _today() -> date:
     return datetime.now(UTC).date()
 
 

@@ -18,7 +18,7 @@ from typing import Any
 from tradetape.schemas.errors import TradetapeError
 from tradetape.sinks.results import SETTINGS
 from tradetape.sinks.store import QueryRefused, Store
-from tradetape.sinks.tables import DATABASE, TABLES
+from tradetape.sinks.tables import ARCHIVE_RUNS, DATABASE, TABLES
 
 _PARAM = re.compile(r"-- param: (\w+) (\w+)(?: = (\S+))?(?: in (\S+))?\Z")
 LIST = "`tradetape query --list` lists them"
@@ -113,8 +113,8 @@ def run(
 
 
 def with_archive(sql: str) -> str:
-    """``sql`` over the views that have what is archived beside what is stored."""
-    return _TABLE.sub(r"\g<0>_all", sql)
+    """``sql`` over the views that have what is archived beside what is stored; as it is where it reads the ledger."""
+    return sql if ARCHIVE_RUNS in sql else _TABLE.sub(r"\g<0>_all", sql)
 
 
 def ask(store: Store, statement: str, output_format: str = "JSONEachRow") -> Iterator[bytes]:

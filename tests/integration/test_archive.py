@@ -17,6 +17,7 @@ from tests.sinks.rows import audited, record, schema_by_id
 
 from tradetape.infra import archive as archives
 from tradetape.infra import backup
+from tradetape.infra.cli.main import run
 from tradetape.schemas import topics
 from tradetape.schemas.errors import TradetapeError
 from tradetape.sinks import archive as steps
@@ -137,6 +138,7 @@ def test_what_has_expired_leaves_and_is_still_there_to_ask(store: Store, archive
     assert completeness(store)["archived"] == 6
     assert b"".join(queries.run(store, "counts")) != counted
     assert b"".join(queries.run(store, "counts", archived=True)) == counted
+    assert b"".join(queries.run(store, "completeness", archived=True)) == b"".join(queries.run(store, "completeness"))
     (price,) = store.query("SELECT toString(price), hex(raw), retention FROM tradetape.events_all WHERE raw_offset = 0")
     assert price == ("1.000000000000000001", "00FFFE", "1h")
     # The sums and versions are those of the rows, and a run with nothing to do does nothing.
@@ -284,6 +286,52 @@ def test_statements_for_servers_that_are_not_here_have_clickhouses_syntax(server
     for name, text in roles.items():
         assert ("DELETE" in text) == (name == "archivist.sql")
         assert not {"UPDATE", "TRUNCATE", "DROP TABLE", "DROP COLUMN"} & set(_pairs(text))
+
+
+@pytest.mark.req("S1-10")
+def test_the_command(
+    server: Server, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TRADETAPE_CLICKHOUSE_URL", server.url)
+
+    def archive(*words: str) -> tuple[int, str]:
+        code = run(["--home", str(tmp_path), "archive", "--to", str(tmp_path / "files"), *words])
+        said = capsys.readouterr()
+        return code, said.out + said.err
+
+    code, said = archive("--before", BEFORE, "--dry-run")
+    assert (code, said.count("2026-01-01")) == (0, 4)
+    assert archive("--list") == (0, "no rows\n")
+    code, said = archive("--before", BEFORE)
+    assert code == 0
+    assert "7 rows left the store, in 5 files below" in said
+    assert archive("--before", BEFORE) == (0, "nothing has expired\n")
+    code, said = archive("--list", "--output", "json")
+    listed = [json.loads(line) for line in said.splitlines()]
+    assert sum(line["rows"] for line in listed) == 7
+    assert archive("--verify") == (0, "0 problems in 5 files\n")
+    (tmp_path / "files" / listed[0]["path"]).write_bytes(b"")
+    code, said = archive("--verify")
+    assert code == 1
+    assert listed[0]["path"] in said
+    assert "has not begun" in archive("--before", "2999-01-01")[1]
+    assert "give one of" in archive("--list", "--verify")[1]
+
+
+@pytest.mark.req("S3-08")
+def test_an_instance_and_a_day_are_read_to_the_granule(store: Store) -> None:
+    granule = 8192
+    store.command(
+        "INSERT INTO tradetape.events (raw_offset, ingest_ts_utc, ts_utc, instance_name, payload) "
+        "SELECT 100 + number, toDateTime64('2026-01-01', 6, 'UTC') + number * 10 AS at, at, "
+        "concat('bot', toString(cityHash64(number) % 10)), '{}' FROM numbers(200000)"
+    )
+    wanted = "instance_name = 'bot7' AND ts_utc >= toDateTime64('2026-01-16', 6, 'UTC') AND ts_utc < '2026-01-17'"
+    ((matching,),) = store.query(f"SELECT count() FROM tradetape.events WHERE {wanted}")
+    # EXPLAIN ESTIMATE: database, table, parts, rows, marks.
+    ((_, _, parts, rows, _),) = store.query(f"EXPLAIN ESTIMATE SELECT payload FROM tradetape.events WHERE {wanted}")
+    assert 0 < matching < granule
+    assert rows <= matching + 2 * granule * parts
 
 
 @pytest.mark.req("P-11")
