@@ -78,5 +78,7 @@ def _decisions(findings: Sequence[dict[str, Any]]) -> Iterator[Decision]:
     for found in findings:
         if found["code"] in DECISIONS:
             detail = orjson.loads(found["detail"])
+            if "why" in detail:
+                continue  # the rule went away: no figure decided
             name = detail["rule"] if found["code"] == "kill_switch" else found["subject"]
             yield Decision(found["code"], found["status"], name, detail)

@@ -1,4 +1,4 @@
-"""Raw records out of the store, and which of them count at a time in the past (decision 10)."""
+"""Raw records out of the store and its archive, and which of them count at a time in the past (decision 10)."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def known(store: Store, known_at: int | None) -> dict[int, int]:
     later = store.query(
         "SELECT raw_partition, min(raw_offset) FROM ("
         + " UNION ALL ".join(
-            f"SELECT raw_partition, raw_offset FROM tradetape.{table} WHERE derived_seq = 0 "
+            f"SELECT raw_partition, raw_offset FROM tradetape.{table}_all WHERE derived_seq = 0 "
             "AND ingest_ts_utc > fromUnixTimestamp64Micro({known_at:Int64}, 'UTC')"
             for table in ("events", "quarantine")
         )
@@ -68,7 +68,7 @@ def _check_whole(store: Store, partition: int, last: int) -> None:
     rows = store.query(
         "SELECT uniqExact(raw_offset) FROM ("
         + " UNION ALL ".join(
-            f"SELECT raw_offset FROM tradetape.{table} WHERE derived_seq = 0 "
+            f"SELECT raw_offset FROM tradetape.{table}_all WHERE derived_seq = 0 "
             "AND raw_partition = {partition:Int32} AND raw_offset BETWEEN 0 AND {last:Int64}"
             for table in ("events", "quarantine")
         )
@@ -119,7 +119,7 @@ def accepted(store: Store, partition: int, last: int, at: int) -> Iterator[RawRe
 def _pages(store: Store, partition: int, first: int, last: int, *, events: str, quarantine: str) -> Iterator[RawRecord]:
     """``events`` and ``quarantine`` are the conditions on rows of the two tables."""
     selected = " UNION ALL ".join(
-        f"SELECT raw_offset, ingest_ts_utc, raw FROM tradetape.{table} WHERE derived_seq = 0 "
+        f"SELECT raw_offset, ingest_ts_utc, raw FROM tradetape.{table}_all WHERE derived_seq = 0 "
         "AND raw_partition = {partition:Int32} AND raw_offset BETWEEN {first:Int64} AND {last:Int64} "
         f"AND ({condition})"
         for table, condition in (("events", events), ("quarantine", quarantine))
@@ -137,7 +137,7 @@ def last_of(store: Store, partition: int, offset: int) -> Last:
     params: dict[str, Any] = {"partition": partition, "offset": offset}
     sql = " UNION ALL ".join(
         "SELECT toString(event_id) AS event_id, toUnixTimestamp64Micro(ingest_ts_utc) AS at "
-        f"FROM tradetape.{table} WHERE derived_seq = 0 "
+        f"FROM tradetape.{table}_all WHERE derived_seq = 0 "
         "AND raw_partition = {partition:Int32} AND raw_offset = {offset:Int64}"
         for table in ("events", "quarantine")
     )
