@@ -34,6 +34,7 @@ from benchmarks.sink import ClickHouse, create_like_events
 from tradetape.infra import settings
 from tradetape.processors import correlation, outputs, reading
 from tradetape.processors.reading import RawRecord, Reading, WriterSchema
+from tradetape.processors.state import PartitionState
 from tradetape.processors.version import CORE_VERSION
 from tradetape.producers.events import envelope
 from tradetape.schemas import codec
@@ -60,7 +61,7 @@ _END = b"\x04" + outputs.END.encode()
 # What the verdict adds; the envelope has the rest. `chain` is the correlation id after judging (it may be backfilled).
 _VERDICT_NAMES = (
     *("disposition", "raw_partition", "raw_offset", "derived_seq", "reasons", "reason_detail", "link", "findings"),
-    *("core_version", "ingest_ts_utc", "raw_schema_id"),
+    *("core_version", "ingest_ts_utc", "raw_schema_id", "linked_by"),
 )
 
 
@@ -91,13 +92,14 @@ def judged(count: int, names: Sequence[str], seed: int = 1) -> list[Judged]:
     types = event_types()
     encode = {name: codec.Encoder(types[name].schema, 100 + index) for index, name in enumerate(names)}
     schemas = {100 + index: WriterSchema(types[name].schema) for index, name in enumerate(names)}
+    states = [PartitionState(partition, {}) for partition in range(4)]
     made = []
     for number, event in enumerate(_events(count, names, seed)):
         raw = RawRecord(number % 4, number // 4, event["ts_utc"] + 50_000, encode[event["event_type"]].encode(event))
         read = reading.read(raw, schemas.get)
         if read.event is None or read.event_type is None or reading.judge(read.event, read.event_type):
             raise RuntimeError(f"the load is not accepted: {event}")
-        made.append(Judged(raw, read, correlation.link(read.event)))
+        made.append(Judged(raw, read, correlation.link(raw, read.event, states[raw.partition]).link))
     return made
 
 
@@ -208,9 +210,10 @@ class GeneratedA:
         number |= {"ts_utc": "e['ts_utc']", "raw_schema_id": "read.schema_id"}
         local = {"link": "event.link", "payload": "payload_json(e, read.event_type)"}
         lines, texts, parts = [], [], ["{FRAMING}"]
+        # `raw` is followed by `linked_by`, which is empty, and the sentinel.
         for field in output_schema("audited")["fields"]:
             name = field["name"]
-            if name in ("raw", "_end"):
+            if name in ("raw", "linked_by", "_end"):
                 continue
             if name in constant:
                 parts.append(f"{{CONSTANT[{name!r}]}}")
@@ -237,7 +240,7 @@ class GeneratedA:
             "CONSTANT": constant,
             "ABSENT": "\0",
             "PRESENT": "\2",
-            "END": _END,
+            "END": b"\x00" + _END,
             "P": [zigzag(length).decode("latin-1") for length in range(1 << 14)],
             "z": lambda value: zigzag(value).decode("latin-1"),
             "zigzag": zigzag,
@@ -274,6 +277,7 @@ class FormB:
             "core_version": CORE_VERSION,
             "ingest_ts_utc": raw.timestamp,
             "raw_schema_id": read.schema_id,
+            "linked_by": "",
             "chain": read.event["correlation_id"],
         }
         buffer = io.BytesIO()

@@ -25,6 +25,15 @@ def encoders(registry: Registry) -> dict[str, codec.Encoder]:
     }
 
 
+def records(registry: Registry, count: int, instances: int, seed: int) -> list[tuple[bytes, bytes]]:
+    """``events`` as they stand on ``tradetape.events``: key and value."""
+    encode = encoders(registry)
+    return [
+        (event["instance_name"].encode(), encode[event["event_type"]].encode(event))
+        for event in events(count, instances, seed)
+    ]
+
+
 def events(count: int, instances: int, seed: int) -> Iterator[dict[str, Any]]:
     """``count`` events over ``instances`` bots: created, one or two fills, an end. Exact decimals throughout."""
     rng = random.Random(seed)

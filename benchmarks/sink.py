@@ -15,7 +15,6 @@ from typing import Any
 
 import psutil
 from confluent_kafka import Consumer, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
 
 from benchmarks import decode_and_insert, load, stack
 from tradetape.infra import settings
@@ -122,12 +121,12 @@ class Landed:
         self._consumer.close()
 
     def wait(self, partition: int, offset: int, process: subprocess.Popen[bytes]) -> None:
-        """Return when ``offset`` is committed. Raises RuntimeError if ``process`` dies or time runs out."""
+        """Return when ``offset`` is committed. Raises stack.Stalled."""
         asked = [TopicPartition(self._topic, partition)]
         until = time.monotonic() + stack.PATIENCE
         while (committed := self._consumer.committed(asked, timeout=10)[0].offset) < offset:
             if process.poll() is not None or time.monotonic() > until:
-                raise RuntimeError(f"{self._topic} {partition}: {committed} of {offset}; exit code {process.poll()}")
+                raise stack.Stalled(f"{self._topic} {partition}: {committed} of {offset}; exit code {process.poll()}")
             time.sleep(0.02)
 
 
@@ -227,7 +226,7 @@ def run() -> tuple[Cost, Cost]:
     """The sink and its peer, the cheapest of ROUNDS rounds each."""
     found: dict[str, list[Cost]] = {SINK.name: [], PEER.name: []}
     with stack.running("kafka", "registry", "clickhouse") as environment:
-        _create_topic(environment[settings.BOOTSTRAP_SERVERS], PEER.topic)
+        stack.create_topics(environment[settings.BOOTSTRAP_SERVERS], [PEER.topic])
         clickhouse = ClickHouse(environment)
         migrate(clickhouse.store)
         create_like_events(clickhouse.store, decode_and_insert.TABLE)
@@ -239,12 +238,6 @@ def run() -> tuple[Cost, Cost]:
                 found[side.name].append(measure(side, environment, clickhouse, reached[side.name], batches))
         _check(clickhouse.store)
     return cheapest(found[SINK.name]), cheapest(found[PEER.name])
-
-
-def _create_topic(bootstrap_servers: str, name: str) -> None:
-    admin = AdminClient({"bootstrap.servers": bootstrap_servers})
-    for created in admin.create_topics([NewTopic(name, topics.DEFAULT_PARTITIONS, 1)]).values():
-        created.result(30)
 
 
 def cheapest(costs: Sequence[Cost]) -> Cost:

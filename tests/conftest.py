@@ -20,19 +20,43 @@ settings.register_profile("tradetape", deadline=None, suppress_health_check=[Hea
 settings.load_profile("tradetape")
 
 
+SHARING = ("tests/crash/", "tests/integration/")
+"""Folders whose tests share a stack; the longer one first."""
+
+APART = frozenset(
+    {
+        "tests/crash/test_sink.py",
+        *(f"tests/integration/test_{name}.py" for name in ("clickhouse_server", "guides", "links", "queries")),
+        *(f"tests/integration/test_{name}.py" for name in ("recorder_outage", "stack", "store")),
+    }
+)
+"""Their files that start servers of their own."""
+
+
+def scope_of(nodeid: str) -> str:
+    """The folder or file whose tests stay in one process: a stack takes longer to start than most of them to run."""
+    path = nodeid.partition("::")[0]
+    return path if path in APART else next((folder for folder in SHARING if path.startswith(folder)), path)
+
+
+def place_of(scope: str) -> int:
+    """Each process begins with a stack; what starts servers of its own comes next, and the rest fills the gaps."""
+    return SHARING.index(scope) if scope in SHARING else len(SHARING) + (scope not in APART)
+
+
 class ByServers(LoadScopeScheduling):
-    """Tests that share a stack stay in one process: it takes longer to start than most of them to run."""
+    """Shares tests out as ``scope_of`` says."""
 
     def _split_scope(self, nodeid: str) -> str:
-        path = nodeid.partition("::")[0]
-        return next((folder for folder in ("tests/integration/", "tests/crash/") if path.startswith(folder)), path)
+        return scope_of(nodeid)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByServers:
-    """How ``pytest -n`` shares the tests out."""
+    """How ``pytest -n`` shares the tests out: in their order, not by how many a scope has."""
+    config.option.loadscopereorder = False
     return ByServers(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Consumers read their topic from its beginning: their tests come before those that fill it."""
-    items.sort(key=lambda item: item.path.name != "test_consumer.py")
+    items.sort(key=lambda item: (place_of(scope_of(item.nodeid)), item.path.name != "test_consumer.py"))

@@ -40,8 +40,7 @@ class Copy:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         for room in ROOMS:
-            ignore = shutil.ignore_patterns("__pycache__", "*.pyc")
-            shutil.copytree(ROOT / room, folder / room, symlinks=True, ignore=ignore)
+            shutil.copytree(ROOT / room, folder / room, symlinks=True)
         shutil.copy(ROOT / "pyproject.toml", folder)
         self.environment = {
             **os.environ,

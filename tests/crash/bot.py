@@ -16,8 +16,9 @@ from tradetape.producers.recorder import Recorder
 DRAIN_SECONDS = 60.0
 
 
-def main(spool: str, receipts: str, count: str, name: str) -> None:
+def main() -> None:
     """Record and drain. Raises TradetapeError where Kafka does not have all of it in the end."""
+    spool, receipts, count, name = sys.argv[1:]
     recorder = Recorder(
         instance_name=name,
         producer="crash-bot",
@@ -42,4 +43,4 @@ def main(spool: str, receipts: str, count: str, name: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()

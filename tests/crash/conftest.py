@@ -5,13 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from tests.crash.pipeline import Pipeline, running
+from tests.crash.forks import Forks
+from tests.crash.pipeline import BOT, BRIDGE, READER, SINK, WORKER, Pipeline, running
 from tests.crash.undisturbed import Undisturbed
 
 
 @pytest.fixture(scope="package")
-def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pipeline]:
-    with running(tmp_path_factory.mktemp("crash") / "home") as found:
+def forks() -> Iterator[Forks]:
+    with Forks((WORKER, SINK, BRIDGE, READER, BOT)) as found:
+        yield found
+
+
+@pytest.fixture(scope="package")
+def pipeline(tmp_path_factory: pytest.TempPathFactory, forks: Forks) -> Iterator[Pipeline]:
+    with running(tmp_path_factory.mktemp("crash") / "home", forks) as found:
         yield found
 
 

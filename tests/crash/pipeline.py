@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from confluent_kafka import Producer
+from tests.crash.forks import Forks, Process
 from tests.support import eventually
 
 from tradetape.infra import settings
@@ -26,6 +27,7 @@ from tradetape.schemas.registry import Registry, register_all
 from tradetape.sinks.store import Store
 
 WORKER, SINK = "tradetape.processors.worker", "tradetape.sinks.writer_main"
+BRIDGE, READER, BOT = "tradetape.producers.bridge.main", "tests.crash.reading", "tests.crash.bot"
 
 KILLED = -signal.SIGKILL
 
@@ -65,10 +67,11 @@ class Death:
 class Victim:
     """A process that is started again whenever it ends, each time under the next planned crash point."""
 
-    def __init__(self, name: str, module: str, env: Mapping[str, str], log: Path) -> None:
+    def __init__(self, name: str, module: str, env: Mapping[str, str], log: Path, forks: Forks) -> None:
         self.name = name
         self.deaths: list[Death] = []
-        self._command = [sys.executable, "-m", module]
+        self._module = module
+        self._forks = forks
         self._env = dict(env)
         self._log = log
         self._plan: deque[str] = deque()
@@ -80,17 +83,13 @@ class Victim:
         self._thread = threading.Thread(target=self._keep_running, name=name, daemon=True)
         self._thread.start()
 
-    @property
-    def pid(self) -> int:
-        return self._process.pid
-
     def kill(self, points: Sequence[str] = ()) -> None:
         """SIGKILL it now; it comes back to die at each of ``points`` in turn, and then to live."""
         with self._lock:
             self._plan = deque(points)
             if self._process.poll() is None:
                 self._by_test = True
-                os.kill(self._process.pid, signal.SIGKILL)
+                self._process.kill()
 
     def has_died_as_planned(self) -> bool:
         """It runs, and no crash point is left."""
@@ -130,10 +129,8 @@ class Victim:
                 self._point = self._plan.popleft() if self._plan else ""
                 self._process = self._spawn(self._point)
 
-    def _spawn(self, point: str) -> subprocess.Popen[bytes]:
-        env = {**self._env, VARIABLE: point} if point else self._env
-        with self._log.open("ab") as log:
-            return subprocess.Popen(self._command, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+    def _spawn(self, point: str) -> Process:
+        return self._forks.start(self._module, (), {**self._env, VARIABLE: point} if point else self._env, self._log)
 
 
 @dataclass(slots=True)
@@ -183,8 +180,9 @@ class Sender:
 class Pipeline:
     """Kafka, registry and ClickHouse under the stack's own supervisor; worker and sink under the test's."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, forks: Forks) -> None:
         self.home = home
+        self.forks = forks
         found = settings.load(home)
         self.bootstrap_servers = found.bootstrap_servers
         self.registry = Registry(found.registry_url)
@@ -201,8 +199,8 @@ class Pipeline:
         logs = home / "logs"
         self._ready = home / "run" / "crash-worker.ready"
         worker = {**self.env, "TRADETAPE_READY_FILE": str(self._ready)}
-        self.worker = Victim("worker", WORKER, worker, logs / "crash-worker.log")
-        self.sink = Victim("sink", SINK, {**self.env, "TRADETAPE_SINK_ID": "sink-1"}, logs / "crash-sink.log")
+        self.worker = Victim("worker", WORKER, worker, logs / "crash-worker.log", forks)
+        self.sink = Victim("sink", SINK, {**self.env, "TRADETAPE_SINK_ID": "sink-1"}, logs / "crash-sink.log", forks)
 
     @property
     def victims(self) -> tuple[Victim, Victim]:
@@ -240,7 +238,7 @@ class Pipeline:
 
 
 @contextmanager
-def running(home: Path) -> Iterator[Pipeline]:
+def running(home: Path, forks: Forks) -> Iterator[Pipeline]:
     """A pipeline in ``home``; nothing of it runs afterwards."""
     command = [sys.executable, "-m", "tradetape.infra.cli.main", "--home", str(home)]
     env = {key: value for key, value in os.environ.items() if key not in {*settings.ADDRESSES.values(), VARIABLE}}
@@ -255,7 +253,7 @@ def running(home: Path) -> Iterator[Pipeline]:
     try:
         refused = [state for state in register_all(Registry(settings.load(home).registry_url)) if state.problems]
         assert refused == []
-        pipeline = Pipeline(home)
+        pipeline = Pipeline(home, forks)
         try:
             yield pipeline
         finally:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import random
-import signal
-import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.crash.pipeline import KILLED, Pipeline, random_moment
+from tests.crash.forks import Process
+from tests.crash.pipeline import KILLED, READER, Pipeline, random_moment
 from tests.crash.reading import OPEN, origin
+from tests.support import eventually
 
 from tradetape.schemas.crashpoints import VARIABLE
 
@@ -46,24 +44,23 @@ class Reader:
         point = (*self.points, "")[seed % (len(self.points) + 1)]
         process = self._start(point=f"{point}:{rng.randint(1, 3)}" if point else "", follow=True)
         try:
-            assert process.stdout is not None
-            assert process.stdout.readline() == OPEN, process.communicate()[1]
+            eventually(lambda: self._log.read_text() or process.poll() is not None, END_SECONDS, "it opens the source")
             if point:
                 process.wait(END_SECONDS)
             else:
                 random_moment(rng, LONGEST)
         finally:
-            if process.poll() is None:
-                os.kill(process.pid, signal.SIGKILL)
-            _, stderr = process.communicate()
-        assert process.returncode == KILLED, stderr
+            process.kill()
+            code = process.wait()
+        said = self._log.read_text()
+        assert said.startswith(OPEN), said
+        assert code == KILLED, said
         return point
 
     def read_to_the_end(self) -> None:
         """Take in what is left, undisturbed."""
         process = self._start(follow=False)
-        _, stderr = process.communicate(timeout=END_SECONDS)
-        assert process.returncode == 0, stderr
+        assert process.wait(END_SECONDS) == 0, self._log.read_text()
 
     def ends(self) -> list[str]:
         """The payloads of its ``source_ended`` events in the store."""
@@ -73,9 +70,15 @@ class Reader:
         )
         return [str(payload) for (payload,) in self.pipeline.store.query(sql)]
 
-    def _start(self, *, point: str = "", follow: bool) -> subprocess.Popen[str]:
+    @property
+    def _log(self) -> Path:
+        """What the process that was started last said."""
+        return self.pipeline.home / "logs" / f"{self.source_id}.log"
+
+    def _start(self, *, point: str = "", follow: bool) -> Process:
+        self._log.write_text("")
         env = {**self.pipeline.env, VARIABLE: point} if point else self.pipeline.env
         kafka, registry = env["TRADETAPE_BOOTSTRAP_SERVERS"], env["TRADETAPE_REGISTRY_URL"]
         source = (self.module, self.source_id, self.location, str(self.folder), self.quote, str(self.batch))
-        command = [sys.executable, "-m", "tests.crash.reading", kafka, registry, *source, "follow" if follow else ""]
-        return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        arguments = (kafka, registry, *source, "follow" if follow else "")
+        return self.pipeline.forks.start(READER, arguments, env, self._log)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from tests.crash.pipeline import Pipeline, Victim, pause
+from tests.crash.pipeline import BRIDGE, Pipeline, Victim, pause
 from tests.support import eventually
 
 from tradetape.infra import settings
@@ -53,7 +53,9 @@ def emitter(pipeline: Pipeline) -> Iterator[Emitter]:
 @pytest.fixture(scope="module")
 def bridge(pipeline: Pipeline, emitter: Emitter) -> Iterator[Victim]:
     log = pipeline.home / "logs" / "crash-bridge.log"
-    victim = Victim("bridge", "tradetape.producers.bridge.main", pipeline.env, log)
+    ready = pipeline.home / "run" / "crash-bridge.ready"
+    victim = Victim("bridge", BRIDGE, {**pipeline.env, "TRADETAPE_READY_FILE": str(ready)}, log, pipeline.forks)
+    eventually(ready.exists, 60, "the bridge watches")
     yield victim
     assert victim.stop() == 0, victim.log_text()
 

@@ -46,10 +46,10 @@ def test_kafka_killed_under_a_connector(pipeline: Pipeline, tmp_path: Path) -> N
         total = 500
         eventually(lambda: len(stored(pipeline)) == total, STORED_SECONDS, "what was there")
         for _ in range(2):
-            table(path, 2000, first=False)
+            table(path, 1000, first=False)
             pipeline.kill_server("kafka")
-            table(path, 2000, first=False)
-            total += 4000
+            table(path, 1000, first=False)
+            total += 2000
             pipeline.wait_healthy()
         eventually(lambda: len(stored(pipeline)) >= total, STORED_SECONDS, (tmp_path / "log").read_text())
         process.terminate()

@@ -28,7 +28,7 @@ pytestmark = [
 
 SEEDS = range(int(os.environ.get("TRADETAPE_SEEDS", "20")))
 """`make seeds` runs more of them."""
-RECORDS = 1_500
+RECORDS = 1_000
 SLICES = 12
 
 STORED_SECONDS = 45.0

@@ -22,8 +22,8 @@ from tradetape.infra.stackfile import CLICKHOUSE, KAFKA, REGISTRY
 pytestmark = [pytest.mark.crash, pytest.mark.req("P-03", "P-06")]
 
 SEEDS = (101, 102, 103)
-RECORDS = 2_000
-SLICE = 100
+RECORDS = 1_200
+SLICE = 60
 STORED_SECONDS = 60.0
 
 

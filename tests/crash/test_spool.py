@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import random
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from tests.crash.pipeline import KILLED, Pipeline
+from tests.crash.forks import Process
+from tests.crash.pipeline import BOT, KILLED, Pipeline
 from tests.crash.undisturbed import Undisturbed, assert_places, assert_rows, wait_until_stored
 from tests.support import eventually
 
@@ -42,15 +39,19 @@ def live_and_die(pipeline: Pipeline, folder: Path, more: int) -> None:
     try:
         eventually(lambda: process.poll() is not None or len(receipts_in(receipts)) >= before + more, 60, "it records")
     finally:
-        os.kill(process.pid, signal.SIGKILL)
-        _, stderr = process.communicate()
-    assert process.returncode == KILLED, stderr.decode()
+        process.kill()
+        code = process.wait()
+    assert code == KILLED, said(folder)
 
 
-def start(pipeline: Pipeline, folder: Path, count: int, point: str = "") -> subprocess.Popen[bytes]:
+def start(pipeline: Pipeline, folder: Path, count: int, point: str = "") -> Process:
     arguments = (str(folder / "spool"), str(folder / "receipts"), str(count), NAME)
     env = {**pipeline.env, VARIABLE: point} if point else pipeline.env
-    return subprocess.Popen([sys.executable, "-m", "tests.crash.bot", *arguments], env=env, stderr=subprocess.PIPE)
+    return pipeline.forks.start(BOT, arguments, env, folder / "log")
+
+
+def said(folder: Path) -> str:
+    return (folder / "log").read_text()
 
 
 def test_every_event_whose_record_returned_is_stored_exactly_once(
@@ -63,12 +64,8 @@ def test_every_event_whose_record_returned_is_stored_exactly_once(
         live_and_die(pipeline, tmp_path, rng.randrange(1, MOST_PER_LIFE))
     pipeline.wait_healthy()
     # Kafka has a batch, and the bot dies before it knows: the batch comes again.
-    dying = start(pipeline, tmp_path, LAST, BEFORE_CURSOR)
-    _, stderr = dying.communicate(timeout=60)
-    assert dying.returncode == KILLED, stderr.decode()
-    last = start(pipeline, tmp_path, LAST)
-    _, stderr = last.communicate(timeout=120)
-    assert last.returncode == 0, stderr.decode()
+    assert start(pipeline, tmp_path, LAST, BEFORE_CURSOR).wait(60) == KILLED, said(tmp_path)
+    assert start(pipeline, tmp_path, LAST).wait(120) == 0, said(tmp_path)
     accepted = receipts_in(tmp_path / "receipts")
 
     began = undisturbed.catch_up()

@@ -10,7 +10,7 @@ from tests.support import eventually
 
 pytestmark = [pytest.mark.crash, pytest.mark.req("P-06", "P-11")]
 
-RECORDS = 4_000
+RECORDS = 2_400
 REBALANCE_SECONDS = 60.0
 
 
@@ -21,7 +21,7 @@ def test_a_second_worker_joins_and_is_killed(pipeline: Pipeline, undisturbed: Un
     sender.send(records[:third])
     ready = pipeline.home / "run" / "crash-worker-2.ready"
     env = {**pipeline.env, "TRADETAPE_MEMBER": "worker-2", "TRADETAPE_READY_FILE": str(ready)}
-    second = Victim("worker-2", WORKER, env, pipeline.home / "logs" / "crash-worker-2.log")
+    second = Victim("worker-2", WORKER, env, pipeline.home / "logs" / "crash-worker-2.log", pipeline.forks)
     try:
         eventually(ready.exists, REBALANCE_SECONDS, "the second worker has its partitions")
         sender.send(records[third : 2 * third])

@@ -36,6 +36,7 @@ PORTFOLIOS = "portfolios"
 """The table of what follows from several partitions: it is folded from the topic of deltas as that stands."""
 
 SECONDS = 30.0
+"""Until the next record of those that are there."""
 READ_SECONDS = 0.1
 POLL_SECONDS = 0.2
 """Between two counts: the machine is busy enough."""
@@ -161,6 +162,7 @@ class Undisturbed:
                 partition, offset = message.partition(), message.offset()
                 if partition not in ends or offset >= ends[partition]:
                     continue  # came in meanwhile: the next call reads it
+                until = monotonic() + SECONDS
                 yield partition, message
                 starts[partition] = offset + 1
                 if offset + 1 == ends[partition]:

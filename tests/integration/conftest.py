@@ -51,7 +51,7 @@ class Tradetape:
         return self.ask("sql", statement)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tradetape]:
     """A whole running stack in a home of its own."""
     tradetape = Tradetape(tmp_path_factory.mktemp("home"))

@@ -241,7 +241,7 @@ def run(cuts: Iterable[int], restarts: Iterable[bool]) -> tuple[list[Output], di
 
 
 @pytest.mark.req("P-06", "N-01")
-@settings(max_examples=30)  # each folds a long stream
+@settings(max_examples=15)  # each folds a long stream
 @given(st.lists(st.integers(1, 90), min_size=1, max_size=10), st.lists(st.booleans(), min_size=10, max_size=10))
 def test_what_is_forgotten_and_resolved_is_the_same_however_the_stream_is_cut(
     cuts: list[int], restarts: list[bool]

@@ -16,6 +16,7 @@ STOP_MULTIPLIER = Decimal("2.0")
 INTERVAL = Decimal("0.5")
 MAX_UNITS = 4
 MAX_GROUP = 6
+MAX_TOTAL = 12
 MAX_RISK = Decimal("20.0")
 UNIT_RISK = RISK * 100
 DRAWDOWN, REDUCTION = Decimal("10.0"), Decimal("20.0")
@@ -164,6 +165,16 @@ class Book:
         """Units held, of one group or of all."""
         return sum(len(p.units) for p in self.positions.values() if group in ("", p.market.group))
 
+    def has_room(self, units: int = 1) -> bool:
+        """Whether ``units`` more keep the limit of all units and the risk cap (rule 17)."""
+        after = self.units() + units
+        return after <= MAX_TOTAL and after * UNIT_RISK <= MAX_RISK
+
+    def can_pyramid(self, position: Position) -> bool:
+        """Whether one more unit of ``position`` keeps every limit."""
+        in_group = self.units(position.market.group)
+        return len(position.units) < MAX_UNITS and in_group < MAX_GROUP and self.has_room()
+
     def account(self) -> dict[str, Any]:
         """The account block."""
         equity = self.equity()
@@ -183,7 +194,7 @@ class Book:
             "limits": {
                 "mode": "risk_cap",
                 "units_total": self.units(),
-                "units_max": 12,
+                "units_max": MAX_TOTAL,
                 "units_long": sum(len(p.units) for p in self.positions.values() if p.direction == LONG),
                 "units_short": sum(len(p.units) for p in self.positions.values() if p.direction == SHORT),
                 "units_by_market": {name: len(p.units) for name, p in sorted(self.positions.items())},
@@ -253,11 +264,11 @@ class Book:
             "limit_total": {
                 "mode": "risk_cap",
                 "current_units": self.units(),
-                "max_units": 12,
+                "max_units": MAX_TOTAL,
                 "current_risk_percent": risk,
                 "max_risk_percent": MAX_RISK,
-                "passed": risk + UNIT_RISK <= MAX_RISK,
-                "reason": f"{risk}% current + {UNIT_RISK}% new of a {MAX_RISK}% risk cap",
+                "passed": self.has_room(),
+                "reason": f"{self.units()} of {MAX_TOTAL} units, {risk}% current + {UNIT_RISK}% new of {MAX_RISK}%",
             },
         }
         blocking = next((name for name, check in checks.items() if not check["passed"]), None)

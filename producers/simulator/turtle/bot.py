@@ -42,7 +42,7 @@ BLOCKED = {
     "s1_filter": "filtered_s1",
     "limit_market": "limit_market",
     "limit_correlated": "limit_correlated",
-    "limit_total": "limit_risk_cap",
+    "limit_total": "limit_total",
 }
 REFUSALS = ("rejected", "market_closed", "insufficient_shares")
 
@@ -79,7 +79,8 @@ class Turtle:
     def _news(self) -> str:
         """A day on which one market breaks out, or falls through a stop where there is no room; returns its symbol."""
         free = [m for name, m in self.markets.items() if name not in self.book.positions]
-        if free and (self.book.buying_power() > ROOM or not self.book.positions):
+        room = self.book.has_room(1 + len(self.book.positions))  # all that is held may grow before the entry
+        if free and room and (self.book.buying_power() > ROOM or not self.book.positions):
             chosen = self.random.choice(free)
             news = {"close": max(bar.high for bar in chosen.bars[-S2_PERIOD:]) + chosen.n}
         else:
@@ -147,7 +148,7 @@ class Turtle:
         elif not position.reaches(price, channel):
             rule = EXIT_RULES[position.system]
             outcome, why = "exit_breakout_triggered", ("breakout_exit", rule, f"donchian_{period}", channel)
-        elif len(position.units) < MAX_UNITS and position.reaches(price, position.next_price):
+        elif self.book.can_pyramid(position) and position.reaches(price, position.next_price):
             outcome = "pyramid_triggered"
         context = {"market": market.context(price), "position": position.context(price, today)}
         leaves = outcome.startswith("exit")
