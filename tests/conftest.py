@@ -26,8 +26,9 @@ SHARING = ("tests/crash/", "tests/integration/")
 APART = frozenset(
     {
         "tests/crash/test_sink.py",
-        *(f"tests/integration/test_{name}.py" for name in ("clickhouse_server", "guides", "links", "queries")),
-        *(f"tests/integration/test_{name}.py" for name in ("recorder_outage", "stack", "store")),
+        *(f"tests/integration/test_{name}.py" for name in ("archive", "clickhouse_server", "guides", "links")),
+        *(f"tests/integration/test_{name}.py" for name in ("named_queries", "queries", "recorder_outage", "repair")),
+        *(f"tests/integration/test_{name}.py" for name in ("stack", "store", "travel")),
     }
 )
 """Their files that start servers of their own."""

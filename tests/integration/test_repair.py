@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from tests.folding import SCHEMAS
-from tests.integration.conftest import Tradetape
 from tests.integration.test_replay import LAST, LOG, engine, fill, from_store, rows, store
 
 from tradetape.processors.reading import RawRecord
@@ -72,9 +70,3 @@ def test_what_kafka_no_longer_has_is_said(store: Store) -> None:
     fill(store, [row for row in rows() if row.record["raw_offset"] != 7])
     with pytest.raises(Unrepairable, match="offsets 7 to 7 are neither stored nor in"):
         repairer(store, first=8).repair(0, LAST + 1)
-
-
-def test_the_command_says_that_nothing_is_missing(stack: Tradetape) -> None:
-    assert "no verdict is missing" in stack.run("repair", "--check").stdout.decode()
-    answer = json.loads(stack.run("repair", "--output", "json").stdout)
-    assert answer == {"holes": {}, "repaired": []}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import random
 import tomllib
-import uuid
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from functools import cache
@@ -15,14 +14,11 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from tests.crash.load import Load
-from tests.crash.pipeline import Sender
 from tests.folding import SCHEMAS
 from tests.integration.clickhouse import Server, serve
-from tests.integration.conftest import Tradetape
 from tests.processors.logs import log
 
-from tradetape.infra import completeness, settings, verification
+from tradetape.infra import verification
 from tradetape.infra.cli import main as cli
 from tradetape.infra.settings import Settings
 from tradetape.processors.control import limits
@@ -39,7 +35,6 @@ from tradetape.processors.views.plain import plain
 from tradetape.schemas import codec, times, topics
 from tradetape.schemas.catalogue import output_schema
 from tradetape.schemas.errors import TradetapeError
-from tradetape.schemas.registry import Registry
 from tradetape.sinks import (
     migrate,
     portfolio_travel,
@@ -413,18 +408,3 @@ def test_the_commands(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     rules.write_text('[[limit]]\nname = "orders"\nfigure = "open_orders"\nat_most = "0"\nenvironment = "paper"\n')
     assert "limit_breached" in said("what-if", "--limits", str(rules))
     assert said("verify").endswith("OK: everything that is stored follows from the stored bytes\n")
-
-
-@pytest.mark.req("P-06", "P-02")
-def test_a_running_stack_verifies(stack: Tradetape) -> None:
-    found = settings.load(stack.home)
-    sender = Sender(found.bootstrap_servers)
-    sender.send(Load(Registry(found.registry_url)).records(uuid.uuid4().int % 10**6, 100))
-    sender.flush()
-    assert completeness.wait_until_stored(Store(found.clickhouse_url), found.bootstrap_servers, 60) == 0
-    done = CliRunner().invoke(cli.tradetape, ["--home", str(stack.home), "verify", "--output", "json"])
-    answer = json.loads(done.stdout)
-    assert done.exit_code == 0, answer
-    assert answer["ok"] is True
-    assert answer["portfolios"]["equal"] > 0
-    assert answer["portfolios"]["not_compared"] == 0
