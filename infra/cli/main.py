@@ -29,6 +29,7 @@ from tradetape.infra.cli import (
     simulate,
     stack,
     state,
+    trades,
     verify,
     what_if,
 )
@@ -63,6 +64,7 @@ for _command in (
     *replay.COMMANDS,
     *verify.COMMANDS,
     *state.COMMANDS,
+    *trades.COMMANDS,
     *what_if.COMMANDS,
     *reconcile.COMMANDS,
     *simulate.COMMANDS,

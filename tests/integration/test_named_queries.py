@@ -10,14 +10,17 @@ from itertools import groupby
 from typing import Any
 
 import pytest
+from tests.folding import SCHEMAS
 from tests.integration.clickhouse import serve
 from tests.integration.recorded import SECOND, Recorded, recorded, run_id
 from tests.sinks.rows import audited, body
 
+from tradetape.processors.trade_statistics import statistics
 from tradetape.schemas import times
 from tradetape.schemas.catalogue import output_schema
 from tradetape.schemas.errors import TradetapeError
-from tradetape.sinks import migrate, queries
+from tradetape.schemas.numbers import text
+from tradetape.sinks import migrate, queries, trades
 from tradetape.sinks.store import Store
 from tradetape.sinks.tables import ALERTS, EVENTS, QUARANTINE, RISK
 
@@ -1189,6 +1192,23 @@ def test_a_named_query_answers_what_follows_from_the_record(store: Store, name: 
         shown = [{key: row[key] for key in want} for row, want in zip(found, wanted, strict=False)]
         assert shown == wanted, f"{name} {params}"
         assert len(found) == len(wanted), f"{name} {params}"
+
+
+@pytest.mark.req("S0-11")
+@pytest.mark.parametrize("name", ["turtle-1", "catalyst-1", "quantum-1"])
+def test_trades_are_recomputed_from_the_stored_bytes(store: Store, name: str) -> None:
+    taken = [row for row in EVENTS_SAID if row["instance_name"] == name]
+    events = [SCHEMAS[row["raw_schema_id"]].decode(row["raw"]) for row in taken]
+    expected = statistics(events)
+    found = trades.of_instance(store, SCHEMAS.get, name)
+    assert expected
+    assert [(trade["opened"], trade["exit_efficiency"]) for trade in found] == [
+        (times.text(trade.opened), None if trade.exit_efficiency is None else text(trade.exit_efficiency))
+        for trade in expected
+    ]
+    some = found[0]["position_id"]
+    one_position = trades.of_instance(store, SCHEMAS.get, name, some)
+    assert one_position == (found if not some else [trade for trade in found if trade["position_id"] == some])
 
 
 @pytest.mark.req("S0-08")

@@ -1,0 +1,39 @@
+"""``tradetape trades``: what the trades of an instance came to, by its own events."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from tradetape.infra.cli.folding import open_record
+from tradetape.infra.cli.options import home_option, output_option
+
+_COLUMNS = (
+    *("opened", "closed", "trading_pair", "side", "quantity", "entry_price", "exit_price", "result", "hold_seconds"),
+    *("max_favorable_excursion", "max_adverse_excursion", "exit_efficiency"),
+)
+
+
+@click.command()
+@click.argument("name")
+@click.option("--position", "position_id", default="", help="Only the trades of this position id.")
+@output_option
+@home_option
+def trades(name: str, position_id: str, output: str, home: Path) -> None:
+    """Trades of the instance NAME: hold duration, best and worst result while it was open, exit efficiency (S0-11)."""
+    from tradetape.sinks import results
+    from tradetape.sinks import trades as recomputed
+
+    store, schemas = open_record(home)
+    found = recomputed.of_instance(store, schemas, name, position_id)
+    if output == "json":
+        for trade in found:
+            click.echo(json.dumps(trade))
+        return
+    for line in results.table([_COLUMNS, *([trade[column] for column in _COLUMNS] for trade in found)]):
+        click.echo(line)
+
+
+COMMANDS = (trades,)
