@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
 import time
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -159,10 +157,9 @@ class ClickHouse:
 
 
 def create_like_events(store: Store, name: str) -> None:
-    """Create ``name`` with the columns, indexes and settings of ``tradetape.events``."""
-    statement = files("tradetape.sinks").joinpath("migrations", "0001_events.sql").read_text(encoding="utf-8")
+    """Create ``name`` with the columns, indexes and settings of ``tradetape.events`` as migrated."""
     store.command(f"DROP TABLE IF EXISTS {name} SYNC")
-    store.command(re.sub(r"\btradetape\.events\b", name, statement))
+    store.command(f"CREATE TABLE {name} AS tradetape.events")
 
 
 def measure(
