@@ -9,10 +9,12 @@ filled, 5 a record that fits nowhere.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -34,6 +36,9 @@ from tradetape.sinks.writer import RETRY_SECONDS, RegistryUnavailable, Writer, c
 log = logging.getLogger("tradetape.sink")
 
 EXIT_HOLE = 4
+FENCED_SECONDS = 60.0
+"""Within which a second fencing is no late request of a killed sink, but another one under the same name."""
+
 _ADDRESSES = ("TRADETAPE_BOOTSTRAP_SERVERS", "TRADETAPE_REGISTRY_URL", "TRADETAPE_CLICKHOUSE_URL")
 
 
@@ -62,6 +67,7 @@ def main(environment: Mapping[str, str] = os.environ) -> int:
         ready_file = environment.get("TRADETAPE_READY_FILE", "")
         on_assigned = Path(ready_file).touch if ready_file else None
         hole: Hole | None = None
+        fenced = -math.inf
         while not stopping.is_set():
             consumer = Consumer(consumer_config(bootstrap, member))
             if not _wait_for(stopping, "Kafka", lambda c=consumer: _check_topics(c)):  # type: ignore[misc]
@@ -79,6 +85,11 @@ def main(environment: Mapping[str, str] = os.environ) -> int:
                     raise
                 hole = error
                 _repair(error, store, registry, bootstrap)
+            except KafkaException as error:
+                if not _is_fenced(error) or time.monotonic() - fenced < FENCED_SECONDS:
+                    raise
+                fenced = time.monotonic()
+                log.warning("joining again: %s", error)
     except (Hole, BadKey) as error:
         log.critical("HOLE %s; nothing behind it is committed", error)
         return EXIT_HOLE
@@ -90,6 +101,12 @@ def main(environment: Mapping[str, str] = os.environ) -> int:
         return 1
     log.info("sink stopped")
     return 0
+
+
+def _is_fenced(error: KafkaException) -> bool:
+    """Whether Kafka took another member for the one of this name: a request of a killed one may come late."""
+    found: KafkaError = error.args[0]
+    return found.code() == KafkaError.FENCED_INSTANCE_ID or "fenced" in found.str()
 
 
 def _repair(hole: Hole, store: Store, registry: Registry, bootstrap_servers: str) -> None:

@@ -85,7 +85,7 @@ class Held(Entry):
 class Under(Record):
     """Which set of limits (``InForce.sets``) the entries of an instance are of; there is none where it has no entry."""
 
-    KEY: ClassVar[str] = "hu"
+    KEY: ClassVar[str] = "H"
 
     sets: int = 0
 

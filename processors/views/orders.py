@@ -27,7 +27,6 @@ def order(look: Look, key: tuple[str, ...]) -> dict[str, Any] | None:
         "executions": len(found.fill_ids),
         "waiting_executions": len(found.pending),
         "terminals": dict(found.terminals),
-        "correlation_id": found.correlation_id,
         "open_findings": list(found.open_findings),
         "last_ts_utc": found.last_ts or None,
     }

@@ -24,6 +24,7 @@ from tests.producers.quantum_redis import client_of
 from tests.stores import Postgres, Valkey
 from tests.support import eventually
 
+from tradetape.infra import settings
 from tradetape.infra.cli import main as cli
 from tradetape.producers.simulator import canonical, trend
 from tradetape.producers.simulator.catalyst import fleet as catalyst
@@ -332,8 +333,9 @@ def test_every_portfolio_is_the_sum_of_its_instances(fleet: Fleet) -> None:
 @pytest.mark.req("N-03", "S3-11")
 def test_the_guide(stack: Tradetape, tmp_path: Path) -> None:
     copy = guides.Copy(tmp_path)
-    (tmp_path / "home").symlink_to(stack.home)
-    copy.environment["TRADETAPE_HOME"] = str(stack.home)
+    # Its fleet lies in a home of its own: other tests have theirs in the stack's.
+    found = settings.load(stack.home)
+    copy.environment |= {variable: getattr(found, name) for name, variable in settings.ADDRESSES.items()}
     printed: list[str] = []
     for block in guides.blocks(guides.ROOT / "docs" / "guides" / "reconcile.md"):
         if block.text.strip() in {"tradetape up", "tradetape down"}:

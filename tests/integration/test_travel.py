@@ -279,6 +279,7 @@ def verify(store: Store, partitions: tuple[int, ...] = ()) -> verification.Verdi
 @pytest.fixture
 def our_schemas(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tradetape.infra.replay.writer_schemas", lambda _: SCHEMAS.get)
+    monkeypatch.setattr("tradetape.sinks.raw_log.writer_schemas", lambda _: SCHEMAS.get)
     monkeypatch.setattr("tradetape.infra.replay.Registry", lambda _: None)
 
 

@@ -12,12 +12,11 @@ from tests.folding import SCHEMAS, Partition, encode
 from tests.processors.events import created, ended, event, filled
 from tests.processors.logs import log
 
-from tradetape.processors import outputs, snapshots, trading_state
+from tradetape.processors import clock, outputs, snapshots, trading_state
 from tradetape.processors.core import ACCEPTED
 from tradetape.processors.reading import RawRecord
 from tradetape.processors.replay import Replay
 from tradetape.processors.risk import Figures
-from tradetape.processors.risk.keys import AHEAD
 from tradetape.processors.views import instances, orders, positions
 from tradetape.processors.views.instances import Shown
 from tradetape.processors.views.look import Look
@@ -29,7 +28,7 @@ OWNER = ("live", "", "bot1")
 
 
 def shown(figure: dict[str, Any]) -> Shown:
-    at = min(figure["ts_utc"], figure["ingest_ts_utc"] + AHEAD)
+    at = min(figure["ts_utc"], figure["ingest_ts_utc"] + clock.TOLERANCE)
     return Shown(at, figure["connector_name"], figure["trading_pair"])
 
 
