@@ -21,8 +21,8 @@ test: $(READY)  ## everything, on the real embedded stack
 unit: $(READY)  ## what needs no server
 	$(BIN)/pytest $(PARALLEL) -m "not integration and not crash"
 
-seeds: $(READY)  ## many more kills of worker and sink under load: TRADETAPE_SEEDS=100 make seeds
-	TRADETAPE_SEEDS=$${TRADETAPE_SEEDS:-100} $(BIN)/pytest tests/crash/test_processes.py
+seeds: $(READY)  ## many more kills of worker, sink and connectors: TRADETAPE_SEEDS=100 make seeds
+	TRADETAPE_SEEDS=$${TRADETAPE_SEEDS:-100} $(BIN)/pytest tests/crash
 
 check: $(READY)  ## style and types
 	$(BIN)/ruff check .

@@ -365,11 +365,14 @@ class Writer:
                 log.warning("%s: handed over with the last batches not landed", _names(revoked))
         for key in keys:
             self._partitions.pop(key, None)
+        # A partition that was paused stays so when it comes back.
+        self._consumer.resume(revoked)
         log.info("revoked %s", _names(revoked))
 
     def _lost(self, _: Consumer, lost: list[TopicPartition]) -> None:
         for tp in lost:
             self._partitions.pop((tp.topic, tp.partition), None)
+        self._consumer.resume(lost)
         log.warning("lost %s", _names(lost))
 
 

@@ -58,6 +58,14 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByServers:
     return ByServers(config, log)
 
 
+FIRST = ("test_consumer.py", "test_replay.py")
+"""Files that read topics or the store from their beginning: before those that fill them."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Consumers read their topic from its beginning: their tests come before those that fill it."""
-    items.sort(key=lambda item: (place_of(scope_of(item.nodeid)), item.path.name != "test_consumer.py"))
+    """The order in which ``ByServers`` hands tests out."""
+    items.sort(key=lambda item: (place_of(scope_of(item.nodeid)), _turn(item.path.name)))
+
+
+def _turn(name: str) -> int:
+    return FIRST.index(name) if name in FIRST else len(FIRST)

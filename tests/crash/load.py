@@ -30,11 +30,11 @@ class Load:
     def __init__(self, registry: Registry) -> None:
         self._encoders = encoders(registry)
 
-    def records(self, seed: int, count: int) -> list[Keyed]:
-        """About ``count`` records, keyed by instance, in the order to be sent."""
+    def records(self, seed: int, count: int, instances: int = INSTANCES) -> list[Keyed]:
+        """About ``count`` records of ``instances`` bots, keyed by instance, in the order to be sent."""
         rng = random.Random(f"load:{seed}")
         made: list[Keyed] = []
-        for event in self._spoilt(seed, count, rng):
+        for event in self._spoilt(seed, count, instances, rng):
             record = (event["instance_name"].encode(), self._encoders[event["event_type"]].encode(event))
             made.append(record)
             if rng.random() < 0.03:  # the same record again, at once or a while later
@@ -43,11 +43,11 @@ class Load:
                 made.append((record[0], _poison(rng, record[1])))
         return made
 
-    def _spoilt(self, seed: int, count: int, rng: random.Random) -> Iterator[Event]:
+    def _spoilt(self, seed: int, count: int, instances: int, rng: random.Random) -> Iterator[Event]:
         position = 0
         lines = iter(_lines(seed))
         source = f"crash-{seed}"
-        for event in events(count, INSTANCES, seed):
+        for event in events(count, instances, seed):
             event["instance_name"] = f"{source}-{event['instance_name']}"
             event["source_id"] = source
             event["environment"] = ("live", "paper")[int(event["instance_name"][-1]) % 2]

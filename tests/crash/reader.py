@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +17,9 @@ from tradetape.schemas.crashpoints import VARIABLE
 
 __all__ = ["BATCH", "RUNNER_POINTS", "SEEDS", "Reader", "origin"]
 
-SEEDS = 20
+SEEDS = int(os.environ.get("TRADETAPE_SEEDS", "12"))
+"""Kills: each point and a random moment at least once; `make seeds` takes more."""
+
 BATCH = 15
 RUNNER_POINTS = ("connect.polled", "connect.sent", "connect.acknowledged", "connect.saved")
 LONGEST = 0.2

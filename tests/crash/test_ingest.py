@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import random
-import signal
 import subprocess
 import sys
 from collections import Counter
@@ -55,7 +53,7 @@ def start_and_kill(pipeline: Pipeline, files: list[Path], ends: Ends, more: int)
     try:
         eventually(lambda: process.poll() is not None or ends.count(EVENTS) >= before + more, 60, "the ingest sends")
     finally:
-        os.kill(process.pid, signal.SIGKILL)
+        process.kill()
         _, stderr = process.communicate()
     assert process.returncode in (0, KILLED), stderr.decode()
     return process.returncode == KILLED

@@ -1,4 +1,7 @@
-"""Two workers share the partitions; one joins under load and is killed under load: no event judged wrongly (P-06)."""
+"""Two workers share the partitions; one joins under load and is killed under load: no event judged wrongly (P-06).
+
+A thousand bots trade, all of them members of portfolios, whose every figure is compared as well (P-02).
+"""
 
 from __future__ import annotations
 
@@ -8,14 +11,15 @@ from tests.crash.pipeline import WORKER, Pipeline, Sender, Victim
 from tests.crash.undisturbed import Undisturbed, assert_outputs, assert_places, assert_portfolios, assert_state
 from tests.support import eventually
 
-pytestmark = [pytest.mark.crash, pytest.mark.req("P-06", "P-11")]
+pytestmark = [pytest.mark.crash, pytest.mark.req("P-06", "P-11", "P-02")]
 
-RECORDS = 2_400
+RECORDS = 8_000
+INSTANCES = 1_000
 REBALANCE_SECONDS = 60.0
 
 
 def test_a_second_worker_joins_and_is_killed(pipeline: Pipeline, undisturbed: Undisturbed) -> None:
-    records = Load(pipeline.registry).records(1_000, RECORDS)
+    records = Load(pipeline.registry).records(1_000, RECORDS, INSTANCES)
     third = len(records) // 3
     sender = Sender(pipeline.bootstrap_servers)
     sender.send(records[:third])
