@@ -1,6 +1,6 @@
 """Versions that stored rows and state carry."""
 
-CORE_VERSION = "4"
+CORE_VERSION = "5"
 """Version of the code that judges and folds; on every audited row and risk figure."""
 
 STATE_VERSION = 3

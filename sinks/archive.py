@@ -45,7 +45,7 @@ _STAYS: Mapping[str, str] = {
     QUARANTINE.name: "derived_seq > 0",
     RISK.name: f"({POSITION}) IN (SELECT {POSITION} FROM {RISK_LATEST} FINAL)",
     ALERTS.name: "0",
-    PORTFOLIOS.name: f"({POSITION}) IN (SELECT argMax(({POSITION}), (ingest_ts_utc, {POSITION})) "
+    PORTFOLIOS.name: f"({POSITION}) IN (SELECT argMax(({POSITION}), (book_seq, ingest_ts_utc, {POSITION})) "
     f"FROM {PORTFOLIOS.full_name} GROUP BY environment, portfolio, quote_asset)",
 }
 

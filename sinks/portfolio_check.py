@@ -1,8 +1,7 @@
 """Do the stored figures of portfolios follow from the record? (P-02, G3)
 
-The deltas are folded again from all raw partitions; an order in which they lead to the stored rows must exist, one that
-keeps the order of each partition. So every stored figure is held to the last digit, though the order itself is in no
-row.
+The deltas are folded again from all raw partitions, then those of each book in the order that its rows tell, and every
+figure is held against its row to the last digit.
 """
 
 from __future__ import annotations
@@ -17,32 +16,21 @@ from typing import Any, NamedTuple
 import orjson
 
 from tradetape.processors.emission import Emitted
-from tradetape.processors.portfolio.interleaving import Interleaving
+from tradetape.processors.portfolio import books
+from tradetape.processors.portfolio.order import Book, Place, book_of, place_of
 from tradetape.processors.replay import Replay
+from tradetape.processors.state import PartitionState
 from tradetape.processors.version import CORE_VERSION
-from tradetape.schemas import codec, topics
-from tradetape.schemas.catalogue import output_schema
+from tradetape.schemas import topics
 from tradetape.schemas.numbers import text
-from tradetape.sinks import stored
+from tradetape.sinks import stored, views
 from tradetape.sinks.batch import UNSTORABLE
-from tradetape.sinks.ledger import Position
+from tradetape.sinks.portfolio_deltas import Deltas
 from tradetape.sinks.replay import PATIENCE, Difference, excerpts, shown
-from tradetape.sinks.spool import Spool
 from tradetape.sinks.store import Store
-from tradetape.sinks.tables import PORTFOLIOS
-
-Book = tuple[str, str, str]
-"""Environment, portfolio and quote asset."""
+from tradetape.sinks.tables import PORTFOLIOS, QUARANTINE
 
 _LOOK_AGAIN = 0.5
-
-
-class Entry(NamedTuple):
-    """A delta that was folded again: its place, when it was taken in, where it is kept."""
-
-    position: Position
-    ingest_ts_utc: int
-    number: int
 
 
 @dataclass(slots=True)
@@ -55,135 +43,137 @@ class Checked:
     first: Difference | None = None
     not_compared: int = 0
     """Books with rows of another core_version, or rows that the sink set aside."""
+    later: int = 0
+    """Rows of figures to which a record led that came in while this was verified, and of those after them."""
 
 
 class PortfolioCheck:
     """Hears every delta of the fold (``observe``), then compares with what is stored (``finish``)."""
 
     def __init__(self) -> None:
-        self._spool = Spool()
-        self._encoder = codec.Encoder(output_schema("portfolio"), 0)
-        self._decoder = codec.Decoder(output_schema("portfolio"))
-        self._queues: dict[Book, dict[int, list[Entry]]] = {}
+        self._deltas = Deltas()
 
     def observe(self, _: Replay, judged: Sequence[Emitted]) -> None:
         """Take note of the deltas among what is sent for a record."""
         for sent in judged:
             if sent.topic == topics.PORTFOLIO:
-                delta = sent.record
-                position = Position(delta["raw_offset"], delta["derived_seq"])
-                entry = Entry(position, delta["ingest_ts_utc"], self._spool.add(self._encoder.encode(delta)))
-                self._queues.setdefault(_book(delta), {}).setdefault(delta["raw_partition"], []).append(entry)
+                self._deltas.add(sent.record)
 
     def finish(self, store: Store, last: Mapping[int, int], patience: float = PATIENCE) -> Checked:
         """Compare; ``last`` is the last offset that was folded, by partition. Raises what Store.query raises."""
-        checked = Checked()
-        rows = _Rows(store, last)
-        while patience > 0 and rows.count < sum(len(q) for queues in self._queues.values() for q in queues.values()):
+        while patience > 0 and _count(store, last) < len(self._deltas):
             # The topic of portfolios is landed by itself, after the verdicts.
             sleep(_LOOK_AGAIN)
             patience -= _LOOK_AGAIN
-            rows = _Rows(store, last)
-        with closing(self._spool):
-            apart = rows.apart | _set_aside(store, self._queues)
-            for book in sorted(self._queues.keys() | rows.digests.keys()):
+        rows = _Rows(store)
+        checked = Checked()
+        with closing(self._deltas):
+            apart = rows.apart | self._set_aside(store)
+            for book in sorted({*self._deltas.books(), *rows.of}):
                 if book in apart:
                     checked.not_compared += 1
                     continue
                 checked.books += 1
-                self._compare(store, book, rows, checked)
+                self._compare(store, book, rows, last, checked)
         return checked
 
-    def _compare(self, store: Store, book: Book, rows: _Rows, checked: Checked) -> None:
-        queues = self._queues.get(book, {})
-        digests = rows.digests.get(book, {})
-        wanted = {(partition, entry.position) for partition, queue in queues.items() for entry in queue}
-        for place in sorted(wanted ^ digests.keys()):
-            told = (None, PORTFOLIOS.name) if place in wanted else (PORTFOLIOS.name, None)
-            _differs(checked, place, "row", *told)
-        for place in sorted(rows.doubled.get(book, ())):
+    def _compare(self, store: Store, book: Book, rows: _Rows, last: Mapping[int, int], checked: Checked) -> None:
+        for place in rows.doubled.get(book, ()):
             _differs(checked, place, "row", "2 rows", "1 row")
-        if wanted != digests.keys():
+        told = sorted(rows.of.get(book, {}).items(), key=lambda row: (row[1].book_seq, row[0]))
+        # Partitions race: a figure may follow from a delta behind the last record that was folded.
+        known = next((n for n, (place, _) in enumerate(told) if _is_later(place, last)), len(told))
+        checked.later += len(told) - known
+        wanted = self._deltas.places(book)
+        if known < len(told):
+            reached = {place.raw_partition: place for place, _ in told[:known]}
+            wanted = [place for place in wanted if place <= reached.get(place.raw_partition, _NOWHERE)]
+        lost, unfounded = set(wanted) - dict(told[:known]).keys(), dict(told[:known]).keys() - set(wanted)
+        for place in sorted(lost | unfounded):
+            names = (None, PORTFOLIOS.name) if place in lost else (PORTFOLIOS.name, None)
+            _differs(checked, place, "row", *names)
+        if lost or unfounded:
             return
-        placed = {partition: [(partition, entry) for entry in queue] for partition, queue in queues.items()}
-        broken = Interleaving(
-            placed,
-            lambda each: self._decoder.decode(self._spool.get(each[1].number)),
-            lambda each: each[1].ingest_ts_utc,
-            lambda each, figure: _digest(stored.as_row(PORTFOLIOS, figure)) == digests[each[0], each[1].position],
-        ).broken_at()
-        if broken is None:
-            checked.equal += len(wanted)
-            return
-        (partition, entry), figure = broken
-        _name(store, checked, partition, entry.position, stored.as_row(PORTFOLIOS, figure))
+        state = PartitionState(0, {})
+        for place, row in told[:known]:
+            figure = books.fold(self._deltas.get(book, place), state)
+            if figure is None:
+                _differs(checked, place, "book_seq", str(row.book_seq), "after those of its partition before it")
+                return
+            replayed = stored.as_row(PORTFOLIOS, figure)
+            if row.digest != _digest(replayed):
+                _name(store, checked, place, replayed)
+                return
+            checked.equal += 1
+
+    def _set_aside(self, store: Store) -> set[Book]:
+        """Books of which the sink could not store a row as it was."""
+        found = store.query(
+            f"SELECT raw_partition, raw_offset, derived_seq FROM {views.full_name(QUARANTINE)} WHERE derived_seq > 0 "
+            "AND startsWith(reason_detail, {topic:String}) AND has(reasons, {reason:String})",
+            {"topic": f"{topics.PORTFOLIOS}: ", "reason": UNSTORABLE},
+        )
+        places = {Place(int(row[0]), int(row[1]), int(row[2])) for row in found}
+        return {book for book in self._deltas.books() if not places.isdisjoint(self._deltas.places(book))}
+
+
+_NOWHERE = Place(-1, -1, -1)
+
+
+class _Row(NamedTuple):
+    book_seq: int
+    digest: bytes
 
 
 class _Rows:
-    """The stored figures of portfolios up to some offsets: a digest of each, by book and place."""
+    """The stored figures of portfolios: a digest of each, by book and place."""
 
-    def __init__(self, store: Store, last: Mapping[int, int]) -> None:
-        self.count = 0
-        self.digests: dict[Book, dict[tuple[int, Position], bytes]] = {}
-        self.doubled: dict[Book, list[tuple[int, Position]]] = {}
+    def __init__(self, store: Store) -> None:
+        self.of: dict[Book, dict[Place, _Row]] = {}
+        self.doubled: dict[Book, list[Place]] = {}
         self.apart: set[Book] = set()
-        for partition, until in last.items():
-            condition = "raw_partition = {partition:Int32} AND raw_offset BETWEEN 0 AND {last:Int64}"
-            for row in stored.rows(store, PORTFOLIOS, condition, {"partition": partition, "last": until}):
-                self._take(partition, row)
-
-    def _take(self, partition: int, row: stored.Row) -> None:
-        self.count += 1
-        book, place = _book(row), (partition, Position(row["raw_offset"], row["derived_seq"]))
-        if row["core_version"] != CORE_VERSION:
-            self.apart.add(book)
-        digests = self.digests.setdefault(book, {})
-        if place in digests:
-            self.doubled.setdefault(book, []).append(place)
-        digests[place] = _digest(row)
+        for row in stored.rows(store, PORTFOLIOS, "1"):
+            book, place = book_of(row), place_of(row)
+            if row["core_version"] != CORE_VERSION:
+                self.apart.add(book)
+            kept = self.of.setdefault(book, {})
+            if place in kept:
+                self.doubled.setdefault(book, []).append(place)
+            kept[place] = _Row(row["book_seq"], _digest(row))
 
 
-def _set_aside(store: Store, queues: Mapping[Book, Mapping[int, Sequence[Entry]]]) -> set[Book]:
-    """Books of which the sink could not store a row as it was."""
-    found = store.query(
-        "SELECT raw_partition, raw_offset, derived_seq FROM tradetape.quarantine WHERE derived_seq > 0 "
-        "AND startsWith(reason_detail, {topic:String}) AND has(reasons, {reason:String})",
-        {"topic": f"{topics.PORTFOLIOS}: ", "reason": UNSTORABLE},
+def _count(store: Store, last: Mapping[int, int]) -> int:
+    """How many figures are stored up to the offsets ``last``."""
+    sql = (
+        f"SELECT count() FROM {views.full_name(PORTFOLIOS)} "
+        "WHERE raw_partition = {partition:Int32} AND raw_offset <= {last:Int64}"
     )
-    places = {(int(row[0]), Position(int(row[1]), int(row[2]))) for row in found}
-    return {
-        book
-        for book, partitions in queues.items()
-        for partition, queue in partitions.items()
-        if any((partition, entry.position) in places for entry in queue)
-    }
+    counts = (store.query(sql, {"partition": partition, "last": offset}) for partition, offset in last.items())
+    return sum(int(found[0][0]) for found in counts)
 
 
-def _name(store: Store, checked: Checked, partition: int, position: Position, wanted: stored.Row) -> None:
-    """Name the field in which the stored row differs from ``wanted``."""
+def _is_later(place: Place, last: Mapping[int, int]) -> bool:
+    return place.raw_offset > last.get(place.raw_partition, -1)
+
+
+def _name(store: Store, checked: Checked, place: Place, replayed: stored.Row) -> None:
+    """Name the field in which the stored row at ``place`` differs from the one ``replayed``."""
     condition = (
         "raw_partition = {partition:Int32} AND raw_offset = {offset:Int64} AND derived_seq = {seq:Int32} "
         "AND environment = {environment:String} AND portfolio = {portfolio:String} AND quote_asset = {asset:String}"
     )
-    environment, portfolio, asset = _book(wanted)
-    bounds: dict[str, Any] = {"partition": partition, "offset": position.raw_offset, "seq": position.derived_seq}
+    environment, portfolio, asset = book_of(replayed)
+    bounds: dict[str, Any] = {"partition": place.raw_partition, "offset": place.raw_offset, "seq": place.derived_seq}
     bounds |= {"environment": environment, "portfolio": portfolio, "asset": asset}
     for row in stored.rows(store, PORTFOLIOS, condition, bounds):
-        name = next((name for name in stored.names(PORTFOLIOS) if row[name] != wanted[name]), "order")
-        told = (shown(row[name]), shown(wanted[name])) if name in row else ("no order of deltas leads here", "")
-        _differs(checked, (partition, position), name, *excerpts(*told))
+        name = next(name for name in stored.names(PORTFOLIOS) if row[name] != replayed[name])
+        _differs(checked, place, name, *excerpts(shown(row[name]), shown(replayed[name])))
 
 
-def _differs(checked: Checked, place: tuple[int, Position], name: str, was: str | None, replayed: str | None) -> None:
+def _differs(checked: Checked, place: Place, name: str, was: str | None, replayed: str | None) -> None:
     checked.different += 1
     if checked.first is None:
-        partition, position = place
-        at = f"{partition}:{position.raw_offset}:{position.derived_seq}"
-        checked.first = Difference(at, PORTFOLIOS.name, name, was, replayed)
-
-
-def _book(record: Mapping[str, Any]) -> Book:
-    return record["environment"], record["portfolio"], record["quote_asset"]
+        checked.first = Difference(":".join(map(str, place)), PORTFOLIOS.name, name, was, replayed)
 
 
 def _digest(row: Mapping[str, Any]) -> bytes:

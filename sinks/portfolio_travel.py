@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 from tradetape.processors.portfolio import books
-from tradetape.processors.portfolio.order import in_order
+from tradetape.processors.portfolio.order import Book, Place
 from tradetape.processors.reading import SchemaById
 from tradetape.processors.replay import Replay
 from tradetape.processors.state import PartitionState
 from tradetape.processors.views.plain import plain
 from tradetape.schemas import topics
-from tradetape.sinks import raws, travel
+from tradetape.sinks import raws, travel, views
+from tradetape.sinks.portfolio_deltas import Delta, Deltas
 from tradetape.sinks.store import Store
-from tradetape.sinks.tables import SENTINEL
+from tradetape.sinks.tables import PORTFOLIOS, SENTINEL
 from tradetape.sinks.travel import NOW, Document, When
 
 
@@ -26,19 +29,35 @@ def portfolio_at(
     It folds every partition from its first record on, for the way there is part of the figures: snapshots do not help.
     Raises what the functions of ``travel`` raise.
     """
+    with closing(Deltas()) as deltas:
+        for partition, last in raws.known(store, when.known_at).items():
+            for delta in _deltas(store, schema_by_id, partition, last, when):
+                if delta["portfolio"] == name and environment in ("", delta["environment"]):
+                    deltas.add(delta)
+        found = [plain(_last(deltas, book, _recorded(store, book))) for book in deltas.books()]
+    return travel.answer(when, f"no portfolio {name!r}", iter(found))
+
+
+def _last(deltas: Deltas, book: Book, recorded: dict[Place, int]) -> dict[str, Any]:
+    """The figures of ``book`` after all of its deltas."""
     state = PartitionState(0, {})
-    found: dict[tuple[str, str], dict[str, Any]] = {}
-    known = raws.known(store, when.known_at)
-    for delta in in_order(_deltas(store, schema_by_id, partition, last, when) for partition, last in known.items()):
-        if delta["portfolio"] == name and environment in ("", delta["environment"]):
-            figure = books.fold(delta, state)
-            if figure is not None:
-                found[figure["environment"], figure["quote_asset"]] = figure
-    views = ({key: value for key, value in found[key].items() if key != SENTINEL} for key in sorted(found))
-    return travel.answer(when, f"no portfolio {name!r}", (plain(view) for view in views))
+    figures = (books.fold(delta, state) for delta in deltas.in_order(book, recorded))
+    (last,) = deque((figure for figure in figures if figure is not None), maxlen=1)
+    return {name: value for name, value in last.items() if name != SENTINEL}
 
 
-def _deltas(store: Store, schema_by_id: SchemaById, partition: int, last: int, when: When) -> Iterator[dict[str, Any]]:
+def _recorded(store: Store, book: Book) -> dict[Place, int]:
+    """The ``book_seq`` of every figure of ``book`` that is stored."""
+    environment, portfolio, asset = book
+    found = store.query(
+        f"SELECT raw_partition, raw_offset, derived_seq, book_seq FROM {views.full_name(PORTFOLIOS)} "
+        "WHERE environment = {environment:String} AND portfolio = {portfolio:String} AND quote_asset = {asset:String}",
+        {"environment": environment, "portfolio": portfolio, "asset": asset},
+    )
+    return {Place(int(row[0]), int(row[1]), int(row[2])): int(row[3]) for row in found}
+
+
+def _deltas(store: Store, schema_by_id: SchemaById, partition: int, last: int, when: When) -> Iterator[Delta]:
     replay = Replay(partition, schema_by_id, contiguous=when.at is None)
     if when.at is None:
         records = raws.following(store, partition, 0, last)

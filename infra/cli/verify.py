@@ -94,6 +94,8 @@ def _lines(verdict: Verdict) -> Iterator[str]:
         yield "figures of portfolios follow from all partitions without a hole: not compared"
     else:
         yield f"portfolios: {checked.books} books, {checked.equal:,} figures equal, {checked.different:,} different"
+        if checked.later:
+            yield f"{checked.later:,} figures of portfolios follow from what came in meanwhile: not compared"
         if checked.not_compared:
             yield f"{checked.not_compared} books of portfolios have rows of another core, or set aside: not compared"
     if verdict.snapshots:

@@ -24,7 +24,9 @@ SUMS = ("realised_quote", "fees_quote", "unrealised_quote", "exposure_net", "exp
 
 
 class Book(Record):
-    """Figures of one portfolio in one quote asset; ``pairs`` are signed exposures of those that are not 0."""
+    """Figures of one portfolio in one quote asset; ``pairs`` are signed exposures of those that are not 0, ``book_seq``
+    counts its deltas.
+    """
 
     KEY: ClassVar[str] = "b"
 
@@ -44,6 +46,7 @@ class Book(Record):
     day_equity: Decimal = ZERO
     minute: Window = msgspec.field(default_factory=Window)
     hour: Window = msgspec.field(default_factory=Window)
+    book_seq: int = 0
 
 
 class Taken(Record):
@@ -61,15 +64,9 @@ def fold(delta: Mapping[str, Any], state: PartitionState) -> dict[str, Any] | No
         return None
     key = (delta["environment"], delta["portfolio"], delta["quote_asset"])
     book = state.get(Book, *key)
-    figure = after(book, delta)
-    state.touch(book, *key)
-    return figure
-
-
-def after(book: Book, delta: Mapping[str, Any]) -> dict[str, Any]:
-    """Add ``delta`` to its ``book``; the figures then."""
     at = clock.bounded(delta["ts_utc"], delta["ingest_ts_utc"])
     _add(book, delta, at)
+    state.touch(book, *key)
     return _figure(book, delta, at)
 
 
@@ -85,6 +82,7 @@ def _is_new(delta: Mapping[str, Any], state: PartitionState) -> bool:
 def _add(book: Book, delta: Mapping[str, Any], at: int) -> None:
     for name in SUMS:
         setattr(book, name, add(getattr(book, name), delta[name]))
+    book.book_seq += 1
     book.members += delta["members"]
     book.open_orders += delta["open_orders"]
     for kind, name in enumerate(rates.NAMES):
@@ -132,6 +130,7 @@ def _figure(book: Book, delta: Mapping[str, Any], at: int) -> dict[str, Any]:
     drawdown = subtract(book.peak, book.equity) if book.has_equity else None
     return {
         **{name: delta[name] for name in _CONTEXT},
+        "book_seq": book.book_seq,
         "members": book.members,
         **{name: sound(getattr(book, name)) for name in SUMS},
         "concentration": sound(ratio(book.pairs[largest].copy_abs(), held)) if largest else None,

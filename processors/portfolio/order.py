@@ -1,29 +1,49 @@
-"""Deltas of several partitions in one order that follows from the record alone (decision 10). Pure.
-
-The order in which ``tradetape.portfolio`` took them is in no row. Sums of portfolios do not depend on it; what follows
-the way there does: the peak, and what counts on which day.
-"""
+"""The order in which deltas of several partitions became the figures of a book (P-02, N-05, decision 10). Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from heapq import merge
-from typing import Any
+from typing import Any, NamedTuple
 
-Delta = Mapping[str, Any]
+Book = tuple[str, str, str]
+"""Environment, portfolio and quote asset."""
 
 
-def in_order(streams: Iterable[Iterable[Delta]]) -> Iterator[Delta]:
-    """The deltas of all ``streams``, one a raw partition in its order: by when they were taken in, then by partition.
+class Place(NamedTuple):
+    """Where a delta lies, and the figure that it became."""
 
-    A broker's clock that is set back moves no delta before one of its own partition.
+    raw_partition: int
+    raw_offset: int
+    derived_seq: int
+
+
+def book_of(record: Mapping[str, Any]) -> Book:
+    """The book of a delta or figure."""
+    return record["environment"], record["portfolio"], record["quote_asset"]
+
+
+def place_of(record: Mapping[str, Any]) -> Place:
+    """The place of a delta or figure."""
+    return Place(record["raw_partition"], record["raw_offset"], record["derived_seq"])
+
+
+def in_order(deltas: Iterable[tuple[Place, int]], recorded: Mapping[Place, int]) -> list[Place]:
+    """The places of one book's ``deltas``, given with their ingest times, each partition's in its order.
+
+    ``recorded`` is the ``book_seq`` of the figures that are stored. A delta without one follows those of its partition
+    before it; what that leaves open, its ingest time decides, then its partition.
     """
-    for _, delta in merge(*map(_placed, streams), key=lambda placed: placed[0]):
-        yield delta
+    return [place for _, place in sorted(_keyed(deltas, recorded))]
 
 
-def _placed(deltas: Iterable[Delta]) -> Iterator[tuple[tuple[int, int, int, int], Delta]]:
-    taken_in = 0
-    for delta in deltas:
-        taken_in = max(taken_in, delta["ingest_ts_utc"])
-        yield (taken_in, delta["raw_partition"], delta["raw_offset"], delta["derived_seq"]), delta
+def _keyed(
+    deltas: Iterable[tuple[Place, int]], recorded: Mapping[Place, int]
+) -> Iterator[tuple[tuple[int, bool, int], Place]]:
+    reached: dict[int, int] = {}
+    taken_in: dict[int, int] = {}
+    for place, ingest_ts_utc in deltas:
+        partition = place.raw_partition
+        number = reached[partition] = max(reached.get(partition, 0), recorded.get(place, 0))
+        # A broker's clock that is set back moves no delta before one of its own partition.
+        taken_in[partition] = max(taken_in.get(partition, 0), ingest_ts_utc)
+        yield (number, place not in recorded, taken_in[partition]), place

@@ -1,8 +1,4 @@
-"""Portfolio figures against the sum of what their instances have: the aggregation done once more (S3-11). Pure.
-
-A portfolio's last figure is the last of one raw partition, and which one the record does not say: the deltas of several
-partitions meet in the order of their topic. So the sum has to equal one of these last figures, in everything.
-"""
+"""Portfolio figures against the sum of what their instances have: the aggregation done once more (S3-11). Pure."""
 
 from __future__ import annotations
 
@@ -59,22 +55,19 @@ def compare(parts: Sequence[Row], exposures: Iterable[Row], figures: Iterable[Ro
     ``…_figures``.
     """
     sums = _sums(parts, _by_instance(exposures), in_force)
-    stored: dict[Key, list[Row]] = defaultdict(list)
-    for row in figures:
-        stored[row["environment"], row["portfolio"], row["quote_asset"]].append(row)
+    stored = {(row["environment"], row["portfolio"], row["quote_asset"]): row for row in figures}
     found = Portfolios()
     for key in sorted(sums.keys() | stored.keys()):
-        total, candidates = sums.get(key), stored.get(key, [])
+        total, figure = sums.get(key), stored.get(key)
         found.compared += 1
-        if total is None and all(int(row["members"]) for row in candidates):
-            found.differences.append(_difference(NO_MEMBERS, key, (("members", "0", str(candidates[0]["members"])),)))
-        elif total is not None and not candidates:
-            if any(total.amounts.values()):
+        if figure is None:
+            if total is not None and any(total.amounts.values()):
                 found.differences.append(_difference(NO_FIGURE, key, (("members", str(total.members), None),)))
-        elif total is not None:
-            values = [tuple(_values(total, row)) for row in candidates]
-            if all(values):
-                found.differences.append(_difference(NOT_THE_SUM, key, values[0]))
+        elif total is None:
+            if int(figure["members"]):
+                found.differences.append(_difference(NO_MEMBERS, key, (("members", "0", str(figure["members"])),)))
+        elif values := tuple(_values(total, figure)):
+            found.differences.append(_difference(NOT_THE_SUM, key, values))
     return found
 
 
