@@ -7,16 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from decimal import Decimal
-from functools import reduce
 from typing import Any, ClassVar
 
 import msgspec
 
-from tradetape.processors import clock
+from tradetape.processors import clock, shelf
 from tradetape.processors.money import ZERO, add, percent, ratio, sound, subtract
 from tradetape.processors.outputs import END
 from tradetape.processors.risk import rates
 from tradetape.processors.risk.rates import Window
+from tradetape.processors.shelf import Entry
 from tradetape.processors.state import PartitionState, Record
 from tradetape.schemas import times
 
@@ -24,12 +24,13 @@ SUMS = ("realised_quote", "fees_quote", "unrealised_quote", "exposure_net", "exp
 
 
 class Book(Record):
-    """Figures of one portfolio in one quote asset; ``pairs`` are signed exposures of those that are not 0, ``book_seq``
-    counts its deltas.
+    """Figures of one portfolio in one quote asset. ``held`` is the sum of the absolute exposures of its pairs,
+    ``largest`` the greatest of them and ``largest_pair`` whose it is; ``book_seq`` counts its deltas.
     """
 
     KEY: ClassVar[str] = "b"
 
+    book_seq: int = 0
     members: int = 0
     realised_quote: Decimal = ZERO
     fees_quote: Decimal = ZERO
@@ -37,16 +38,32 @@ class Book(Record):
     exposure_net: Decimal = ZERO
     exposure_gross: Decimal = ZERO
     open_orders: int = 0
-    pairs: dict[str, Decimal] = {}
+    held: Decimal = ZERO
+    largest: Decimal = ZERO
+    largest_pair: str = ""
     has_equity: bool = False
     equity: Decimal = ZERO
     peak: Decimal = ZERO
     day: str = ""
     day_pnl: Decimal = ZERO
     day_equity: Decimal = ZERO
+
+
+class Pair(Entry):
+    """The signed exposure of a book in one pair, which is not 0."""
+
+    KEY: ClassVar[str] = "m"
+
+    exposure: Decimal = ZERO
+
+
+class Rates(Record):
+    """What the members of a book sent, cancelled and were refused."""
+
+    KEY: ClassVar[str] = "j"
+
     minute: Window = msgspec.field(default_factory=Window)
     hour: Window = msgspec.field(default_factory=Window)
-    book_seq: int = 0
 
 
 class Taken(Record):
@@ -63,11 +80,16 @@ def fold(delta: Mapping[str, Any], state: PartitionState) -> dict[str, Any] | No
     if not _is_new(delta, state):
         return None
     key = (delta["environment"], delta["portfolio"], delta["quote_asset"])
-    book = state.get(Book, *key)
+    book, sent = state.get(Book, *key), state.get(Rates, *key)
     at = clock.bounded(delta["ts_utc"], delta["ingest_ts_utc"])
     _add(book, delta, at)
+    if delta["exposure_net"]:
+        _move_exposure(book, delta["trading_pair"], delta["exposure_net"], key, state)
+    if any(delta[name] for name in rates.NAMES):
+        _count(sent, delta, at)
+        state.touch(sent, *key)
     state.touch(book, *key)
-    return _figure(book, delta, at)
+    return _figure(book, sent, delta, at)
 
 
 def _is_new(delta: Mapping[str, Any], state: PartitionState) -> bool:
@@ -80,26 +102,44 @@ def _is_new(delta: Mapping[str, Any], state: PartitionState) -> bool:
 
 
 def _add(book: Book, delta: Mapping[str, Any], at: int) -> None:
-    for name in SUMS:
-        setattr(book, name, add(getattr(book, name), delta[name]))
     book.book_seq += 1
+    for name in SUMS:
+        if delta[name]:
+            setattr(book, name, add(getattr(book, name), delta[name]))
     book.members += delta["members"]
     book.open_orders += delta["open_orders"]
-    for kind, name in enumerate(rates.NAMES):
-        if delta[name]:
-            rates.count(book.minute, clock.MINUTE, kind, at)
-            rates.count(book.hour, clock.HOUR, kind, at)
-    pair = delta["trading_pair"]
-    if delta["exposure_net"]:
-        exposure = add(book.pairs.get(pair, ZERO), delta["exposure_net"])
-        book.pairs = {**book.pairs, pair: exposure}
-        if not exposure:
-            del book.pairs[pair]
     earned = _earned(delta)
     _begin_day(book, times.text(at)[:10])
     book.day_pnl = add(book.day_pnl, earned)
     if delta["has_equity"]:
         _move_equity(book, delta["equity"], earned)
+
+
+def _count(sent: Rates, delta: Mapping[str, Any], at: int) -> None:
+    for kind, name in enumerate(rates.NAMES):
+        if delta[name]:
+            rates.count(sent.minute, clock.MINUTE, kind, at)
+            rates.count(sent.hour, clock.HOUR, kind, at)
+
+
+def _move_exposure(book: Book, name: str, change: Decimal, key: tuple[str, ...], state: PartitionState) -> None:
+    """Keep the exposure of the pair ``name``, the sum of all, and the largest of them."""
+    pair = state.find(Pair, *key, name) or Pair()
+    before = pair.exposure.copy_abs()
+    pair.exposure = add(pair.exposure, change)
+    after = pair.exposure.copy_abs()
+    if after:
+        shelf.put(state, pair, name, *key)
+    else:
+        shelf.take(state, Pair, name, *key)
+    book.held = add(book.held, subtract(after, before))
+    if (after, name) >= (book.largest, book.largest_pair):
+        book.largest, book.largest_pair = after, name
+    elif name == book.largest_pair:
+        pairs = shelf.names_and_entries(state, Pair, *key)
+        book.largest, book.largest_pair = max(
+            ((other.exposure.copy_abs(), known) for known, other in pairs), default=(ZERO, "")
+        )
 
 
 def _earned(delta: Mapping[str, Any]) -> Decimal:
@@ -124,17 +164,15 @@ def _move_equity(book: Book, change: Decimal, earned: Decimal) -> None:
     book.peak = max(add(book.peak, flow), book.equity)
 
 
-def _figure(book: Book, delta: Mapping[str, Any], at: int) -> dict[str, Any]:
-    largest = max(book.pairs, key=lambda pair: (book.pairs[pair].copy_abs(), pair), default="")
-    held = reduce(add, (exposure.copy_abs() for exposure in book.pairs.values()), ZERO)
+def _figure(book: Book, sent: Rates, delta: Mapping[str, Any], at: int) -> dict[str, Any]:
     drawdown = subtract(book.peak, book.equity) if book.has_equity else None
     return {
         **{name: delta[name] for name in _CONTEXT},
         "book_seq": book.book_seq,
         "members": book.members,
         **{name: sound(getattr(book, name)) for name in SUMS},
-        "concentration": sound(ratio(book.pairs[largest].copy_abs(), held)) if largest else None,
-        "largest_pair": largest,
+        "concentration": sound(ratio(book.largest, book.held)) if book.largest_pair else None,
+        "largest_pair": book.largest_pair,
         "equity": sound(book.equity) if book.has_equity else None,
         "peak_equity": sound(book.peak) if book.has_equity else None,
         "drawdown_quote": sound(drawdown),
@@ -143,7 +181,8 @@ def _figure(book: Book, delta: Mapping[str, Any], at: int) -> dict[str, Any]:
         "daily_pnl": sound(book.day_pnl),
         "daily_pnl_pct": sound(percent(book.day_pnl, book.day_equity)),
         "open_orders": book.open_orders,
-        **_rates(book, at),
+        **dict(zip(_SENT_1M, rates.counts(sent.minute, clock.MINUTE, at), strict=True)),
+        **dict(zip(_SENT_1H, rates.counts(sent.hour, clock.HOUR, at), strict=True)),
         "_end": END,
     }
 
@@ -152,11 +191,5 @@ _CONTEXT = (
     *("raw_partition", "raw_offset", "derived_seq", "event_id", "event_type", "correlation_id", "ts_utc"),
     *("ingest_ts_utc", "core_version", "environment", "account", "instance_name", "portfolio", "quote_asset"),
 )
-
-
-def _rates(book: Book, at: int) -> dict[str, int]:
-    minute, hour = rates.counts(book.minute, clock.MINUTE, at), rates.counts(book.hour, clock.HOUR, at)
-    return {
-        **{f"{name}_1m": count for name, count in zip(rates.NAMES, minute, strict=True)},
-        **{f"{name}_1h": count for name, count in zip(rates.NAMES, hour, strict=True)},
-    }
+_SENT_1M = tuple(f"{name}_1m" for name in rates.NAMES)
+_SENT_1H = tuple(f"{name}_1h" for name in rates.NAMES)

@@ -8,16 +8,16 @@ from typing import Any, ClassVar
 
 from tradetape.processors.money import ZERO, compact, fits, multiply, rounded, subtract
 from tradetape.processors.risk import rates
+from tradetape.processors.risk.accounts import Open
 from tradetape.processors.state import SEPARATOR, PartitionState, Record
 
 AMOUNTS = ("realised_quote", "fees_quote", "unrealised_quote", "exposure_gross", "equity")
 
 
 class Given(Record):
-    """What an instance has given to its portfolios in one quote asset: sums, and signed exposures, by connector
-    and pair, that are not 0. A figure that is not known gives nothing, nor does one whose change the contract cannot
-    carry: it stays what was given. ``has_equity`` stays where equity was known and a mark is
-    missing now.
+    """What an instance has given to its portfolios in one quote asset. A figure that is not known gives nothing, nor
+    does one whose change the contract cannot carry: it stays what was given. ``has_equity`` stays where equity was
+    known and a mark is missing now.
     """
 
     KEY: ClassVar[str] = "v"
@@ -28,11 +28,20 @@ class Given(Record):
     exposure_gross: Decimal = ZERO
     equity: Decimal = ZERO
     has_equity: bool = False
-    pairs: dict[str, Decimal] = {}
     portfolios: list[str] = []
 
 
 _NOTHING = Given()
+
+
+class GivenExposure(Record):
+    """The signed exposure that an instance has given in one connector and pair; none where it is 0. Its position is
+    open.
+    """
+
+    KEY: ClassVar[str] = "z"
+
+    exposure: Decimal = ZERO
 
 
 class GivenOrders(Record):
@@ -60,27 +69,27 @@ def of(
     if opened:
         orders.open_orders += opened
         state.touch(orders, *key)
-    counts = {name: int(event["event_type"] == kind) for kind, name in zip(rates.KINDS, rates.NAMES, strict=True)}
     place = _place(figure)
+    exposed, exposes = _expose(figure, (*key, place), state)
+    counts = {name: int(event["event_type"] == kind) for kind, name in zip(rates.KINDS, rates.NAMES, strict=True)}
     found: list[dict[str, Any]] = []
     for portfolio in before.portfolios:
         if portfolio not in after.portfolios:
-            found += _between(portfolio, before, _NOTHING, place, {"open_orders": -given, **dict.fromkeys(counts, 0)})
+            taken = {place: exposed.copy_negate()}
+            taken |= {other: amount.copy_negate() for other, amount in _elsewhere(place, key, state)}
+            none_sent = dict.fromkeys(counts, 0)
+            found += _between(portfolio, before, _NOTHING, taken, {"open_orders": -given, **none_sent})
     for portfolio in after.portfolios:
         if portfolio in before.portfolios:
-            found += _between(portfolio, before, after, place, {"open_orders": opened, **counts})
+            changed = {place: subtract(exposes, exposed)}
+            found += _between(portfolio, before, after, changed, {"open_orders": opened, **counts})
         else:
-            found += _between(portfolio, _NOTHING, after, place, {"open_orders": given + opened, **counts})
+            brought = {place: exposes, **dict(_elsewhere(place, key, state))}
+            found += _between(portfolio, _NOTHING, after, brought, {"open_orders": given + opened, **counts})
     return [delta for delta in found if _is_change(delta)]
 
 
 def _given(figure: Mapping[str, Any], before: Given, portfolios: list[str]) -> Given:
-    net, mark = figure["net_base"], figure["mark_price"]
-    place = _place(figure)
-    pairs = {other: exposure for other, exposure in before.pairs.items() if other != place}
-    if net and mark is not None:
-        exposure = compact(rounded(multiply(net, mark)))
-        pairs[place] = _carried(exposure, before.pairs.get(place, ZERO))
     equity = figure["equity"] if figure["equity_asset"] == figure["quote_asset"] else None
     fees = subtract(_known(figure["account_fees"], before.fees_quote), _known(figure["account_funding"], ZERO))
     return Given(
@@ -90,9 +99,28 @@ def _given(figure: Mapping[str, Any], before: Given, portfolios: list[str]) -> G
         _carried(figure["exposure_gross"] or ZERO, before.exposure_gross),
         _carried(_known(equity, before.equity), before.equity),
         before.has_equity or equity is not None,
-        pairs,
         portfolios,
     )
+
+
+def _expose(figure: Mapping[str, Any], key: tuple[str, ...], state: PartitionState) -> tuple[Decimal, Decimal]:
+    """The exposure at ``key`` that was given before, and the one that is given now."""
+    net, mark = figure["net_base"], figure["mark_price"]
+    before = state.get(GivenExposure, *key).exposure
+    after = _carried(compact(rounded(multiply(net, mark))), before) if net and mark is not None else ZERO
+    if after and after != before:
+        state.touch(GivenExposure(after), *key)
+    elif before and not after:
+        state.forget(GivenExposure, *key)
+    return before, after
+
+
+def _elsewhere(place: str, key: tuple[str, ...], state: PartitionState) -> Iterator[tuple[str, Decimal]]:
+    """The exposures that were given at other places than ``place``."""
+    for other in state.get(Open, *key).names:
+        given = state.find(GivenExposure, *key, other)
+        if other != place and given is not None:
+            yield other, given.exposure
 
 
 def _place(figure: Mapping[str, Any]) -> str:
@@ -110,25 +138,21 @@ def _carried(value: Decimal, before: Decimal) -> Decimal:
 
 
 def _between(
-    portfolio: str, before: Given, after: Given, place: str, counts: Mapping[str, int]
+    portfolio: str, before: Given, after: Given, exposures: Mapping[str, Decimal], counts: Mapping[str, int]
 ) -> Iterator[dict[str, Any]]:
-    """From ``before`` to ``after``: one delta, and one more for each other place whose exposure changes."""
+    """From ``before`` to ``after``: one delta, and one more for each other place; ``exposures`` are by how much each
+    place changes, that of the event first.
+    """
     whole: dict[str, Any] = {
         "members": bool(after.portfolios) - bool(before.portfolios),
         **{name: subtract(getattr(after, name), getattr(before, name)) for name in AMOUNTS},
         "has_equity": before.has_equity or after.has_equity,
         **counts,
     }
-    for other in dict.fromkeys((place, *before.pairs, *after.pairs)):
-        exposure = subtract(after.pairs.get(other, ZERO), before.pairs.get(other, ZERO))
-        if other == place or exposure:
-            yield {
-                "portfolio": portfolio,
-                "trading_pair": other.partition(SEPARATOR)[2],
-                **whole,
-                "exposure_net": exposure,
-            }
-            whole = {name: type(value)(0) for name, value in whole.items()}
+    for place, exposure in exposures.items():
+        trading_pair = place.partition(SEPARATOR)[2]
+        yield {"portfolio": portfolio, "trading_pair": trading_pair, **whole, "exposure_net": exposure}
+        whole = {name: type(value)(0) for name, value in whole.items()}
 
 
 _ABOUT = frozenset({"portfolio", "trading_pair", "has_equity"})

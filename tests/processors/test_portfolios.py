@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -14,8 +14,9 @@ from tests.folding import Partition, encode
 from tests.processors.events import START, created, ended, event, filled
 
 from tradetape.processors.emission import Emitted, emitted, place_of
+from tradetape.processors.money import rounded
 from tradetape.processors.portfolio import books
-from tradetape.processors.state import PartitionState
+from tradetape.processors.state import PartitionState, apply
 from tradetape.schemas import codec, topics
 from tradetape.schemas.catalogue import output_schema
 
@@ -50,9 +51,7 @@ class Stage:
         return figures
 
     def restart(self) -> None:
-        for key, value in self.state.changes():
-            assert value is not None
-            self.store[key] = value
+        apply(self.store, self.state.changes())
         self.state = PartitionState(0, self.store)
 
 
@@ -206,23 +205,31 @@ def test_what_a_delta_cannot_carry_gives_nothing(side: str) -> None:
 
 
 INSTANCES = ["bot1", "bot2", "bot3"]
+PAIRS = ["ONE-USDT", "TWO-USDT", "TEN-USDT"]
 trades = st.lists(
-    st.tuples(st.sampled_from(INSTANCES), st.sampled_from(["buy", "sell"]), st.integers(1, 9), st.integers(1, 9)),
+    st.tuples(
+        st.sampled_from(INSTANCES),
+        st.sampled_from(PAIRS),
+        st.sampled_from(["buy", "sell"]),
+        st.integers(1, 9),
+        st.integers(1, 9),
+    ),
     min_size=1,
     max_size=12,
 )
+Trade = tuple[str, str, str, int, int]
 
 
-def traded(history: Iterable[tuple[str, str, int, int]]) -> dict[str, list[dict[str, Any]]]:
+def traded(history: Iterable[Trade]) -> dict[str, list[dict[str, Any]]]:
     """Deltas by instance, each of a partition of its own."""
     found: dict[str, list[dict[str, Any]]] = {}
     partitions = {name: Partition(number) for number, name in enumerate(INSTANCES)}
-    for number, (name, side, quantity, price) in enumerate(history):
-        order = f"o{number}"
+    for number, (name, pair, side, quantity, price) in enumerate(history):
+        order, where = f"o{number}", {"instance_name": name, "trading_pair": pair}
         events = [
-            created(order, side, str(quantity), instance_name=name),
-            filled(order, str(quantity), str(price), instance_name=name),
-            ended(order, instance_name=name),
+            created(order, side, str(quantity), **where),
+            filled(order, str(quantity), str(price), **where),
+            ended(order, **where),
         ]
         found.setdefault(name, []).extend(deltas(partitions[name], events))
     return found
@@ -259,28 +266,59 @@ def test_deltas_that_come_again_and_restarts_change_nothing(history: Any, again:
     assert figures == straight
 
 
+def exposures(positions: Iterable[Mapping[str, Any]]) -> dict[str, Decimal]:
+    """Signed exposure at mark by pair, of the last figures of every position; those that are not 0."""
+    found: dict[str, Decimal] = {}
+    for figure in positions:
+        pair = figure["trading_pair"]
+        found[pair] = found.get(pair, Decimal(0)) + figure["net_base"] * (figure["mark_price"] or 0)
+    return {pair: exposure for pair, exposure in found.items() if exposure}
+
+
 @given(trades)
 @pytest.mark.req("P-02")
-def test_a_portfolio_is_the_sum_of_its_members(history: Any) -> None:
+def test_a_portfolio_is_the_sum_of_its_members(history: list[Trade]) -> None:
     partition = Partition()
     figures: list[dict[str, Any]] = []
     members: dict[str, dict[str, Any]] = {}
+    positions: dict[tuple[str, str], dict[str, Any]] = {}
     stage = Stage()
-    for number, (name, side, quantity, price) in enumerate(history):
-        order = f"o{number}"
-        events = [
-            created(order, side, str(quantity), instance_name=name),
-            filled(order, str(quantity), str(price), instance_name=name),
-        ]
+    for number, (name, pair, side, quantity, price) in enumerate(history):
+        order, where = f"o{number}", {"instance_name": name, "trading_pair": pair}
+        events = [created(order, side, str(quantity), **where), filled(order, str(quantity), str(price), **where)]
         for output in partition.take(encode(one) for one in events):
             figures += stage.take(DELTA_READER.decode(DELTAS.encode(delta)) for delta in output.deltas)
             assert output.risk is not None
-            members[name] = output.risk
+            members[name] = positions[name, pair] = output.risk
+        largest = sorted((abs(exposure), held) for held, exposure in exposures(positions.values()).items())[-1:]
+        assert [figures[-1]["largest_pair"]] == ([held for _, held in largest] or [""])
+        whole = sum(abs(exposure) for exposure in exposures(positions.values()).values())
+        assert figures[-1]["concentration"] == (rounded(largest[0][0] / whole) if largest else None)
     total = last(figures)
     assert total["realised_quote"] == sum(figure["account_realised"] for figure in members.values())
     assert total["exposure_gross"] == sum(figure["exposure_gross"] for figure in members.values())
     assert total["exposure_net"] == sum(figure["exposure_net"] for figure in members.values())
+    assert total["exposure_net"] == sum(exposures(positions.values()).values())
     assert total["open_orders"] == sum(figure["open_orders"] for figure in members.values())
+
+
+@given(trades, st.sampled_from(PAIRS))
+@pytest.mark.req("P-02")
+def test_who_joins_brings_every_position_and_who_leaves_takes_each_away(history: list[Trade], pair: str) -> None:
+    partition, stage = Partition(), Stage()
+    named = MAJORS | {"limits": {"portfolio": {"one": {"instance": "bot1"}}}}
+    for number, (_, traded_pair, side, quantity, price) in enumerate(history):
+        order, where = f"o{number}", {"trading_pair": traded_pair}
+        events = [created(order, side, str(quantity), **where), filled(order, str(quantity), str(price), **where)]
+        stage.take(deltas(partition, events))
+    join, leave = (event("limits_set", rules, instance_name="") for rules in (named, MAJORS | {"limits": {}}))
+    figures = stage.take(deltas(partition, [join, created("x", trading_pair=pair)]))
+    for name in (*SUMS, "largest_pair", "concentration"):
+        assert last(figures, "one")[name] == last(figures)[name], name
+    figures = stage.take(deltas(partition, [leave, created("y", trading_pair=pair)]))
+    left = last(figures, "one")
+    assert [left[name] for name in SUMS] == [0] * len(SUMS)
+    assert (left["largest_pair"], left["concentration"]) == ("", None)
 
 
 def test_a_portfolio_has_one_partition_and_everything_else_its_events() -> None:
