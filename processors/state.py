@@ -109,15 +109,18 @@ class PartitionState:
         self.partition = partition
         self.horizons = horizons
         self._store = store
-        self._records: dict[bytes, Record] = {}
-        self._changed: dict[bytes, Record | None] = {}
+        self._records: dict[str, Record] = {}
+        self._changed: dict[str, Record | None] = {}
         self.progress = self.get(Progress)
         if self.progress.version != STATE_VERSION:
             raise StateVersionMismatch(partition, self.progress.version)
 
     def key(self, kind: type[Record], *parts: str) -> bytes:
         """The changelog key of a record: partition, kind and what names it."""
-        return f"{self.partition}{kind.KEY}{SEPARATOR.join(parts)}".encode()
+        return self._key(kind.KEY + SEPARATOR.join(parts))
+
+    def _key(self, name: str) -> bytes:
+        return f"{self.partition}{name}".encode()
 
     @staticmethod
     def name(*parts: str) -> str:
@@ -130,42 +133,41 @@ class PartitionState:
 
     def find(self, kind: type[R], *parts: str) -> R | None:
         """The record of that name, if there is one."""
-        key = self.key(kind, *parts)
-        if key in self._changed:
-            return self._changed[key]  # type: ignore[return-value]
-        record = self._records.get(key)
+        name = kind.KEY + SEPARATOR.join(parts)
+        if name in self._changed:
+            return self._changed[name]  # type: ignore[return-value]
+        record = self._records.get(name)
         if record is None:
-            stored = self._store.get(key)
+            stored = self._store.get(self._key(name))
             if stored is None:
                 return None
-            record = self._records[key] = _decoder(kind).decode(stored)
+            record = self._records[name] = _decoder(kind).decode(stored)
         return record  # type: ignore[return-value]
 
     def touch(self, record: Record, *parts: str) -> None:
         """``record`` is new or changed."""
-        self._changed[self.key(type(record), *parts)] = record
+        self._changed[record.KEY + SEPARATOR.join(parts)] = record
 
     def forget(self, kind: type[Record], *parts: str) -> None:
         """The record of that name is no longer needed."""
-        self._changed[self.key(kind, *parts)] = None
+        self._changed[kind.KEY + SEPARATOR.join(parts)] = None
 
     def changes(self) -> Iterator[Change]:
         """What the batch changed, the partition's progress last; None deletes."""
-        progress = self.key(Progress)
-        self._changed.pop(progress, None)
-        for key, record in self._changed.items():
-            yield key, None if record is None else _encode(record)
-        yield progress, _encode(self.progress)
+        self._changed.pop(Progress.KEY, None)
+        for name, record in self._changed.items():
+            yield self._key(name), None if record is None else _encode(record)
+        yield self._key(Progress.KEY), _encode(self.progress)
 
     def committed(self) -> None:
         """The changes are in the store: begin the next batch."""
         if len(self._records) + len(self._changed) > CACHE_CAPACITY:
             self._records.clear()
-        for key, record in self._changed.items():
+        for name, record in self._changed.items():
             if record is None:
-                self._records.pop(key, None)
+                self._records.pop(name, None)
             else:
-                self._records[key] = record
+                self._records[name] = record
         self._changed.clear()
 
 

@@ -70,9 +70,11 @@ def decimal_writer(precision: int, scale: int) -> Callable[[Any], bytes]:
     def unscaled(value: Any) -> bytes:
         if type(value) is not Decimal:
             raise Unusual("not a Decimal")
+        if not value:
+            if value.adjusted() < -scale:
+                raise Unusual("a zero of more decimals")  # which fastavro refuses
+            return ZERO
         number = int(whole(shifted(value, scale)))
-        if not number and int(value.as_tuple().exponent) < -scale:
-            raise Unusual("a zero of more decimals")  # which fastavro refuses
         return number.to_bytes((number.bit_length() + 8) >> 3, "big", signed=True)
 
     return unscaled
