@@ -8,7 +8,6 @@ is over, and the new one judges it from the beginning.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Any, ClassVar
@@ -16,10 +15,11 @@ from typing import Any, ClassVar
 import msgspec
 
 from tradetape.processors import shelf
+from tradetape.processors.clock import SECOND
 from tradetape.processors.control import limits, patterns
 from tradetape.processors.control.figures import FIGURES
 from tradetape.processors.control.limits import Limit
-from tradetape.processors.findings import OPENED, RESOLVED, Finding, finding
+from tradetape.processors.findings import OPENED, RESOLVED, Finding, detail, finding
 from tradetape.processors.shelf import Entry
 from tradetape.processors.state import SEPARATOR, PartitionState, Record
 from tradetape.schemas.numbers import text
@@ -56,7 +56,7 @@ class Mark(msgspec.Struct, array_like=True):
         if not self.seen:
             self.since = timestamp
         self.seen += 1
-        if self.seen >= limit.confirm_events and timestamp - self.since >= limit.confirm_seconds * 1_000_000:
+        if self.seen >= limit.confirm_events and timestamp - self.since >= limit.confirm_seconds * SECOND:
             self.is_passed, self.seen, self.since = is_past, 0, 0
         return True
 
@@ -173,8 +173,8 @@ def _let_go(
             continue
         _drop(name, owner, state)
         if held.level:
-            detail = json.dumps({"limit": rule, "why": "changed" if rule in rules else "gone"}, separators=(",", ":"))
-            findings.append(finding(_CODES[held.level], RESOLVED, _subject(name, owner), detail))
+            proof = detail(limit=rule, why="changed" if rule in rules else "gone")
+            findings.append(finding(_CODES[held.level], RESOLVED, _subject(name, owner), proof))
     return findings
 
 
@@ -184,11 +184,8 @@ def _subject(name: str, owner: tuple[str, ...]) -> str:
 
 
 def _changed(limit: Limit, before: str, after: str, subject: str, value: Decimal) -> Iterator[Finding]:
-    detail = json.dumps(
-        {"limit": limit.name, "figure": limit.figure, "value": text(value), "threshold": text(limit.threshold)},
-        separators=(",", ":"),
-    )
+    proof = detail(limit=limit.name, figure=limit.figure, value=text(value), threshold=text(limit.threshold))
     if before:
-        yield finding(_CODES[before], RESOLVED, subject, detail)
+        yield finding(_CODES[before], RESOLVED, subject, proof)
     if after:
-        yield finding(_CODES[after], OPENED, subject, detail)
+        yield finding(_CODES[after], OPENED, subject, proof)

@@ -6,7 +6,6 @@ Tradetape stops nothing itself. A kill holds from the control record that orders
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping
 from hashlib import blake2b
 from typing import Any, ClassVar
@@ -14,10 +13,11 @@ from typing import Any, ClassVar
 import msgspec
 import orjson
 
+from tradetape.processors.clock import SECOND
 from tradetape.processors.control import patterns
 from tradetape.processors.control.patterns import literal
 from tradetape.processors.control.stance import Stance
-from tradetape.processors.findings import NOTED, OPENED, RESOLVED, Finding, finding
+from tradetape.processors.findings import NOTED, OPENED, RESOLVED, Finding, detail, finding
 from tradetape.processors.risk import instance_key
 from tradetape.processors.state import PartitionState, Record
 from tradetape.schemas.catalogue import event_types
@@ -203,12 +203,12 @@ def observe(
 
 def _over(kill_id: str, notice: Notice, event: Mapping[str, Any]) -> list[Finding]:
     """What ends with a kill, whoever ended it."""
-    detail = json.dumps({"kill_id": kill_id}, separators=(",", ":"))
+    proof = detail(kill_id=kill_id)
     findings = []
     if notice.reported and not notice.acknowledged:
-        findings.append(finding("kill_not_acknowledged", RESOLVED, _subject(kill_id, event), detail))
+        findings.append(finding("kill_not_acknowledged", RESOLVED, _subject(kill_id, event), proof))
     if notice.ordered:
-        findings.append(finding("kill_switch", RESOLVED, kill_id, detail))
+        findings.append(finding("kill_switch", RESOLVED, kill_id, proof))
     return findings
 
 
@@ -240,7 +240,7 @@ def _observe(
         acknowledged = timestamp
         if reported:
             find("kill_not_acknowledged", RESOLVED)
-    late = after and timestamp - kill.taken_in > ACKNOWLEDGE_SECONDS * 1_000_000
+    late = after and timestamp - kill.taken_in > ACKNOWLEDGE_SECONDS * SECOND
     if kill.needs_acknowledgement and late and not acknowledged and not reported:
         reported = True
         find("kill_not_acknowledged", OPENED)
@@ -271,7 +271,7 @@ def _add(
 ) -> list[Finding]:
     why = _refused(kill)
     if why:
-        return [finding("kill_refused", OPENED, event["event_id"], json.dumps({"reason": why}, separators=(",", ":")))]
+        return [finding("kill_refused", OPENED, event["event_id"], detail(reason=why))]
     if kills.knows(kill.kill_id):
         return []
     kills.active = [*(other for other in kills.active if not instead_of(other)), kill]
@@ -318,5 +318,4 @@ def _subject(kill_id: str, event: Mapping[str, Any]) -> str:
 
 
 def _detail(kill: Kill, event: Mapping[str, Any]) -> str:
-    seconds = (event["ts_utc"] - kill.ordered) // 1_000_000
-    return json.dumps({"kill_id": kill.kill_id, "seconds_after": seconds}, separators=(",", ":"))
+    return detail(kill_id=kill.kill_id, seconds_after=(event["ts_utc"] - kill.ordered) // SECOND)

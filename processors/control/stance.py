@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from decimal import Decimal
 from typing import Any, NamedTuple
 
+from tradetape.processors.money import ZERO
 from tradetape.processors.risk import accounts, figures
 from tradetape.processors.risk.history import Position
 from tradetape.processors.risk.keys import instance_key, position_key
@@ -29,7 +29,7 @@ def of(event: Mapping[str, Any], state: PartitionState) -> Stance:
 
 def _reduces(event: Mapping[str, Any], state: PartitionState) -> bool:
     position = state.find(Position, *position_key(event))
-    held = position.cost.net_base if position is not None else Decimal(0)
+    held = position.cost.net_base if position is not None else ZERO
     amount = event["payload"]["amount_base"]
     closes = event["payload"]["side"] == ("sell" if held > 0 else "buy")
     return bool(held) and closes and amount is not None and amount <= held.copy_abs()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from tradetape.processors.control import holding, kill, limits, patterns, stance
 from tradetape.processors.control.holding import InForce
 from tradetape.processors.control.limits import Limit, LimitSet, LimitsRefused
-from tradetape.processors.findings import OPENED, RESOLVED, Finding, finding
+from tradetape.processors.findings import OPENED, RESOLVED, Finding, detail, finding
 from tradetape.processors.state import PartitionState
 from tradetape.schemas import identity
 from tradetape.schemas.numbers import text
@@ -42,8 +41,8 @@ def _set(event: Mapping[str, Any], state: PartitionState) -> list[Finding]:
     try:
         wanted = limits.read(event["payload"]["limits"])
     except LimitsRefused as error:
-        reason = json.dumps({"reason": error.message[:MOST_REASON]}, separators=(",", ":"))
-        return [finding("limits_refused", OPENED, event["event_id"], reason)]
+        reason = error.message[:MOST_REASON]
+        return [finding("limits_refused", OPENED, event["event_id"], detail(reason=reason))]
     state.touch(InForce(limits.text(wanted), state.get(InForce).sets + 1))
     return []
 
@@ -52,8 +51,7 @@ def _silence(event: Mapping[str, Any]) -> Finding:
     """The watchdog's word on an instance, or on one service of it (S4-09)."""
     subject = " ".join(filter(None, (event["instance_name"], event["payload"]["service"])))
     numbers = {key: value for key, value in event["payload"].items() if key.endswith("_seconds")}
-    detail = json.dumps(numbers, separators=(",", ":"))
-    return finding("instance_silent", _SILENCE[event["event_type"]], subject, detail)
+    return finding("instance_silent", _SILENCE[event["event_type"]], subject, detail(**numbers))
 
 
 def observe(
@@ -87,4 +85,4 @@ def kill_order(limit: Limit, value: Decimal, figure: Mapping[str, Any]) -> Findi
         "value": text(value),
         "threshold": text(limit.threshold),
     }
-    return finding("kill_switch", OPENED, order["kill_id"], json.dumps(order, separators=(",", ":")))
+    return finding("kill_switch", OPENED, order["kill_id"], detail(**order))

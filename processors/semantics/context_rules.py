@@ -13,6 +13,7 @@ from decimal import ROUND_FLOOR, Decimal
 from typing import Any
 
 from tradetape.processors.findings import Finding
+from tradetape.processors.money import ZERO
 from tradetape.processors.semantics.arithmetic import Rule, check, of, rule
 
 SIGNS = {"LONG": Decimal(1), "SHORT": Decimal(-1)}
@@ -351,7 +352,7 @@ def _levels(position: Mapping[str, Any], facts: dict[str, Decimal]) -> None:
     contracts = [level.get("contracts") for level in levels]
     entries = [level.get("entry_price") for level in levels]
     if None not in contracts:
-        facts["position.level_contracts"] = sum(contracts, Decimal(0))
+        facts["position.level_contracts"] = sum(contracts, ZERO)
         if None not in entries:
             costs = (entry * held for entry, held in zip(entries, contracts, strict=True))
-            facts["position.level_cost"] = sum(costs, Decimal(0))
+            facts["position.level_cost"] = sum(costs, ZERO)

@@ -15,6 +15,7 @@ from decimal import Decimal
 from typing import Any, ClassVar
 
 from tradetape.processors.findings import Finding
+from tradetape.processors.money import ZERO
 from tradetape.processors.risk import position_key
 from tradetape.processors.semantics.arithmetic import float_error, half_unit, mismatch
 from tradetape.processors.state import PartitionState, Record
@@ -37,8 +38,8 @@ class Opening(Record):
     KEY: ClassVar[str] = "q"
 
     side: str = ""
-    quantity: Decimal = Decimal(0)
-    entry_price: Decimal = Decimal(0)
+    quantity: Decimal = ZERO
+    entry_price: Decimal = ZERO
     is_sure: bool = True
 
 

@@ -12,10 +12,9 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import ClassVar
 
+from tradetape.processors.money import ZERO
 from tradetape.processors.shelf import Entry
 from tradetape.processors.state import Record
-
-ZERO = Decimal(0)
 
 MOST_POSITIONS = 256
 MOST_ORDERS = 256

@@ -24,6 +24,8 @@ from hashlib import blake2b
 from typing import Any, NamedTuple
 
 from tradetape.processors import shelf
+from tradetape.processors.clock import DAY, SECOND, TOLERANCE
+from tradetape.processors.money import ZERO
 from tradetape.processors.reading import RawRecord
 from tradetape.processors.risk import instance_key
 from tradetape.processors.state import PartitionState
@@ -34,7 +36,6 @@ from tradetape.processors.trading_state.records import (
     MOST_ORDERS,
     MOST_POSITIONS,
     MOST_SYMBOLS,
-    ZERO,
     HeldPosition,
     NewsRisk,
     OpenOrder,
@@ -48,9 +49,6 @@ from tradetape.schemas.numbers import WIDE
 
 SYSTEM = "trend"
 CONFIGURATION = "configuration_recorded"
-DAY = 86_400_000_000
-CLOCK_TOLERANCE = 5 * 60_000_000
-"""Microseconds that a bot's clock may be ahead of the broker's."""
 
 _PARTS = {
     **dict.fromkeys(("quantity", "qty", "size", "amount"), "quantity"),
@@ -146,7 +144,7 @@ def _count(folding: _Folding) -> None:
 
 def _begin_day(folding: _Folding, timestamp: int) -> None:
     standing, day = folding.standing, folding.now // DAY
-    if day <= standing.day or folding.now > timestamp + CLOCK_TOLERANCE:
+    if day <= standing.day or folding.now > timestamp + TOLERANCE:
         return
     if standing.realised_today:
         folding.fields.append("realized_pnl_today")
@@ -269,7 +267,7 @@ def _lose(folding: _Folding, result: Decimal) -> None:
 
 def _after(moment: int, seconds: int) -> int:
     """``seconds`` after ``moment``, within the times of the contract."""
-    return min(moment + max(seconds, 0) * 1_000_000, times.LATEST - 1)
+    return min(moment + max(seconds, 0) * SECOND, times.LATEST - 1)
 
 
 def _order_created(folding: _Folding) -> None:
