@@ -7,7 +7,7 @@ that after some whole batch, and an event at or below ``applied`` has been folde
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, MutableMapping
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from functools import cache
 from typing import ClassVar, Protocol, TypeVar
 
@@ -32,9 +32,14 @@ class Record(msgspec.Struct, array_like=True):
     KEY: ClassVar[str] = ""
 
 
+NOTHING_SENT = -1
+
+
 class Progress(Record):
     """How far the partition is folded, and the slots in use of the queue of seen ids: from ``seen_first`` on, before
-    ``seen_count``.
+    ``seen_count``. Up to ``sent`` everything was sent before, from state of another layout.
+
+    ``applied`` and ``version`` have their places in every layout.
     """
 
     KEY: ClassVar[str] = "a"
@@ -43,6 +48,7 @@ class Progress(Record):
     seen_count: int = 0
     version: int = STATE_VERSION
     seen_first: int = 0
+    sent: int = NOTHING_SENT
 
 
 _UUID = b"\xff"
@@ -89,14 +95,11 @@ class Store(Protocol):
 
 
 class StateVersionMismatch(RuntimeError):
-    """The changelog holds state of another layout; it has to be rebuilt from ``tradetape.events``."""
+    """State of another layout, after the offset ``applied``: it has to be folded again from the log."""
 
-    def __init__(self, partition: int, version: int) -> None:
-        super().__init__(
-            f"partition {partition}: state has layout {version}, this code {STATE_VERSION}. Stop the workers, delete "
-            "the topic tradetape.state and the offsets of group tradetape-worker, run `tradetape up`: the workers "
-            "judge the log again from its beginning, and the sink drops what it has"
-        )
+    def __init__(self, partition: int, progress: Progress) -> None:
+        super().__init__(f"partition {partition}: state has layout {progress.version}, this code {STATE_VERSION}")
+        self.applied = progress.applied
 
 
 class PartitionState:
@@ -113,7 +116,7 @@ class PartitionState:
         self._changed: dict[str, Record | None] = {}
         self.progress = self.get(Progress)
         if self.progress.version != STATE_VERSION:
-            raise StateVersionMismatch(partition, self.progress.version)
+            raise StateVersionMismatch(partition, self.progress)
 
     def key(self, kind: type[Record], *parts: str) -> bytes:
         """The changelog key of a record: partition, kind and what names it."""
@@ -169,6 +172,13 @@ class PartitionState:
             else:
                 self._records[name] = record
         self._changed.clear()
+
+
+def anew(partition: int, store: Mapping[bytes, bytes], applied: int) -> Iterator[Change]:
+    """Changes that leave nothing of ``store`` but that all was sent up to ``applied``; this is the last of them."""
+    progress = f"{partition}{Progress.KEY}".encode()
+    yield from ((key, None) for key in store if key != progress)
+    yield progress, _encode(Progress(sent=applied))
 
 
 def apply(store: MutableMapping[bytes, bytes], changes: Iterable[Change]) -> None:

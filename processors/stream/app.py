@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import faust
 import mode
-from aiokafka.structs import TopicPartition
 from faust.types import EventT
 
 from tradetape.processors.reading import WriterSchema
 from tradetape.processors.stream.judge import Judge
+from tradetape.processors.stream.log import FETCH_BYTES, KafkaLog
 from tradetape.processors.stream.portfolios import Portfolios
 from tradetape.processors.stream.readers import Readers
-from tradetape.processors.stream.steps import Steps
+from tradetape.processors.stream.steps import GivenWay, Steps
 from tradetape.processors.stream.table import StateTable
 from tradetape.processors.stream.transport import BatchTransport
 from tradetape.schemas import codec, topics
@@ -28,9 +28,6 @@ from tradetape.schemas.registry import Registry
 log = logging.getLogger(__name__)
 
 APP_ID = "tradetape-worker"
-FETCH_BYTES = 1024 * 1024
-"""Per partition and fetch: about 3,700 events, the batch that one message carries."""
-
 OUTPUT_BATCH_BYTES = 500_000
 
 
@@ -90,7 +87,7 @@ def build(*, bootstrap_servers: str, registry: Registry, partitions: int, data_f
         schemas=Readers(registry.by_id, WriterSchema),
         encoders=encoders,
         send=send,
-        log_start=_log_start(app, topics.EVENTS),
+        log=KafkaLog(app, topics.EVENTS, bootstrap_servers),
         partitions=partitions,
     )
     portfolios = Portfolios(
@@ -98,7 +95,7 @@ def build(*, bootstrap_servers: str, registry: Registry, partitions: int, data_f
         schemas=Readers(registry.by_id, lambda schema: codec.Decoder(schema, output_schema("portfolio"))),
         encoder=encoders[topics.PORTFOLIOS],
         send=send,
-        log_start=_log_start(app, topics.PORTFOLIO),
+        log=KafkaLog(app, topics.PORTFOLIO, bootstrap_servers),
     )
     for name, steps in (("judge", judge), ("portfolios", portfolios)):
         _run(app, name, steps)
@@ -113,15 +110,6 @@ def _table(app: faust.App, name: str, changelog: str) -> StateTable:
     return table
 
 
-def _log_start(app: faust.App, topic: str) -> Callable[[int], Awaitable[int]]:
-    async def log_start(partition: int) -> int:
-        tp = TopicPartition(topic, partition)
-        earliest = await app.consumer.earliest_offsets(tp)
-        return int(earliest[tp])
-
-    return log_start
-
-
 def _run(app: faust.App, name: str, steps: Steps) -> None:
     """An agent that takes every batch of its topic through ``steps``."""
     topic = app.topic(steps.TOPIC, schema=Untouched())
@@ -130,7 +118,11 @@ def _run(app: faust.App, name: str, steps: Steps) -> None:
     async def handle(stream: Any) -> None:
         async for event in stream.noack().events():
             message = event.message
-            await steps.handle(message.partition, message.value)
+            try:
+                await steps.handle(message.partition, message.value)
+            except GivenWay:
+                message.acked = True  # nobody waits for it, and its offset is not committed
+                continue
             event.ack()
             reach("worker.batch_acknowledged")
 

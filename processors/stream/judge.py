@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from tradetape.processors import core
@@ -11,7 +11,7 @@ from tradetape.processors.emission import emitted, place_of
 from tradetape.processors.reading import RawRecord, WriterSchema
 from tradetape.processors.state import PartitionState
 from tradetape.processors.stream.readers import Readers
-from tradetape.processors.stream.steps import Keyed, Place, Send, Steps
+from tradetape.processors.stream.steps import Keyed, Log, Place, Send, Steps
 from tradetape.processors.stream.table import StateTable
 from tradetape.schemas import codec, topics
 
@@ -28,10 +28,10 @@ class Judge(Steps):
         schemas: Readers[WriterSchema],
         encoders: Mapping[str, codec.Encoder],
         send: Send,
-        log_start: Callable[[int], Awaitable[int]],
+        log: Log,
         partitions: int,
     ) -> None:
-        super().__init__(table=table, send=send, log_start=log_start)
+        super().__init__(table=table, send=send, log=log)
         self._schemas = schemas
         self._encoders = encoders
         self._partitions = partitions

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from tradetape.processors.emission import key_of
 from tradetape.processors.portfolio import books
 from tradetape.processors.state import PartitionState
 from tradetape.processors.stream.readers import Readers
-from tradetape.processors.stream.steps import Keyed, Place, Send, Steps
+from tradetape.processors.stream.steps import Keyed, Log, Place, Send, Steps
 from tradetape.processors.stream.table import StateTable
 from tradetape.schemas import codec, topics
 
@@ -26,9 +26,9 @@ class Portfolios(Steps):
         schemas: Readers[codec.Decoder],
         encoder: codec.Encoder,
         send: Send,
-        log_start: Callable[[int], Awaitable[int]],
+        log: Log,
     ) -> None:
-        super().__init__(table=table, send=send, log_start=log_start)
+        super().__init__(table=table, send=send, log=log)
         self._schemas = schemas
         self._encoder = encoder
 

@@ -4,16 +4,19 @@
 
 A crash before 3 folds the same records again, from the same state, to the same outputs; who reads them drops what it
 has. After 3 the records are at or below ``applied`` and are passed over.
+
+State of another layout is dropped, and folded again from the log; what was sent before is not sent again.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Protocol
 
-from tradetape.processors.state import Change, PartitionState
+from tradetape.processors.state import NOTHING_SENT, Change, PartitionState, StateVersionMismatch
 from tradetape.processors.stream.table import StateTable
 from tradetape.schemas.crashpoints import reach
 from tradetape.schemas.topics import MAX_AUDITED_BYTES
@@ -36,22 +39,36 @@ Send = Callable[[str, int, Sequence[Keyed]], Awaitable[None]]
 """Sends keyed records to a topic's partition, in their order, and returns when Kafka has them."""
 
 
+_LOG = logging.getLogger(__name__)
+
+
+class Log(Protocol):
+    """What Kafka holds of a topic's partition."""
+
+    async def start(self, partition: int) -> int:
+        """Its first offset."""
+
+    def read(self, partition: int, first: int, end: int) -> AsyncIterator[Sequence[Any]]:
+        """The records from ``first`` to before ``end``, batch by batch. Raises GivenWay."""
+
+
+class GivenWay(Exception):
+    """The partition may be another's soon, and what is left of it that one's to read."""
+
+
 class MissingRecords(RuntimeError):
     """The topic's next record is not the one that follows the last one folded. Nothing may be folded past that."""
 
 
 class Steps(ABC):
-    """Folds batches of ``TOPIC`` into ``table`` and sends what they cause.
-
-    ``log_start`` gives the first offset of a partition.
-    """
+    """Folds batches of ``TOPIC``, whose records ``log`` has, into ``table`` and sends what they cause."""
 
     TOPIC: ClassVar[str]
 
-    def __init__(self, *, table: StateTable, send: Send, log_start: Callable[[int], Awaitable[int]]) -> None:
+    def __init__(self, *, table: StateTable, send: Send, log: Log) -> None:
         self._table = table
         self._send = send
-        self._log_start = log_start
+        self._log = log
 
     @abstractmethod
     async def prepare(self, records: Sequence[Any]) -> None:
@@ -62,19 +79,43 @@ class Steps(ABC):
         """Fold ``records`` into ``state``; returns what to send."""
 
     async def handle(self, partition: int, records: Sequence[Any]) -> int:
-        """Fold ``records`` of ``partition``; returns how many were new. Raises MissingRecords on a hole."""
-        applied = self._table.state(partition).progress.applied
+        """Fold ``records`` of ``partition``; returns how many were new.
+
+        Raises MissingRecords on a hole, GivenWay where a rebuild is cut short: then nothing of ``records`` is folded.
+        """
+        applied = await self._rebuilt(partition, records[0].offset)
         fresh = [record for record in records if record.offset > applied]
-        await self._check_contiguous(partition, applied, fresh)
-        for start in range(0, len(fresh), MAX_EVENTS):
-            await self._step(partition, fresh[start : start + MAX_EVENTS])
+        await self._fold_all(partition, fresh)
         return len(fresh)
 
-    async def _check_contiguous(self, partition: int, applied: int, fresh: Sequence[Any]) -> None:
-        expected = applied + 1
-        if fresh and applied < 0:
-            expected = await self._log_start(partition)
-        for record in fresh:
+    async def _rebuilt(self, partition: int, end: int) -> int:
+        """Fold again what state of another layout had, before ``end``; returns up to where the partition is folded."""
+        try:
+            progress = self._table.state(partition).progress
+        except StateVersionMismatch as mismatch:
+            _LOG.warning("%s: %s; it is folded again from the log", self.TOPIC, mismatch)
+            await self._table.begin_anew(partition, mismatch.applied)
+            progress = self._table.state(partition).progress
+        end = min(end, progress.sent + 1)
+        if progress.applied < end - 1:
+            first = await self._expected(partition, progress.applied)
+            async for records in self._log.read(partition, first, end):
+                await self._fold_all(partition, records)
+            _LOG.warning("%s/%d is folded again", self.TOPIC, partition)
+        return self._table.state(partition).progress.applied
+
+    async def _fold_all(self, partition: int, records: Sequence[Any]) -> None:
+        progress = self._table.state(partition).progress
+        await self._check_contiguous(partition, progress.applied, records)
+        for part in _parts(records, progress.sent):
+            await self._step(partition, part, is_sent=part[-1].offset <= progress.sent)
+
+    async def _expected(self, partition: int, applied: int) -> int:
+        return applied + 1 if applied >= 0 else await self._log.start(partition)
+
+    async def _check_contiguous(self, partition: int, applied: int, records: Sequence[Any]) -> None:
+        expected = await self._expected(partition, applied) if records else 0
+        for record in records:
             if record.offset != expected:
                 raise MissingRecords(
                     f"{self.TOPIC}/{partition}: offset {record.offset} follows {expected - 1}; "
@@ -82,24 +123,35 @@ class Steps(ABC):
                 )
             expected += 1
 
-    async def _step(self, partition: int, records: Sequence[Any]) -> None:
+    async def _step(self, partition: int, records: Sequence[Any], *, is_sent: bool) -> None:
         reach("worker.read")
         await self.prepare(records)
         state = self._table.state(partition)
         outputs = self.fold(partition, records, state)
         state.progress.applied = records[-1].offset
+        if state.progress.applied >= state.progress.sent:
+            state.progress.sent = NOTHING_SENT
         changes = list(state.changes())
         if len(records) > 1 and not fits(changes):
             self._table.discard(partition)
             half = len(records) // 2
-            await self._step(partition, records[:half])
-            await self._step(partition, records[half:])
+            await self._step(partition, records[:half], is_sent=is_sent)
+            await self._step(partition, records[half:], is_sent=is_sent)
             return
         reach("worker.folded")
-        await asyncio.gather(*(self._send(*place, sent) for place, sent in outputs.items() if sent))
+        if not is_sent:
+            await asyncio.gather(*(self._send(*place, sent) for place, sent in outputs.items() if sent))
         reach("worker.outputs_acknowledged")
         await self._table.commit(partition, changes)
         reach("worker.state_acknowledged")
+
+
+def _parts(records: Sequence[Any], sent: int) -> Iterator[Sequence[Any]]:
+    """``records`` in parts of at most MAX_EVENTS, none of which has some that were sent and some that were not."""
+    known = sum(record.offset <= sent for record in records)
+    for some in (records[:known], records[known:]):
+        for start in range(0, len(some), MAX_EVENTS):
+            yield some[start : start + MAX_EVENTS]
 
 
 def fits(changes: Sequence[Change]) -> bool:

@@ -10,8 +10,11 @@ import faust
 from aiokafka.producer.message_accumulator import BatchBuilder
 from faust.types import TP
 
-from tradetape.processors.state import Change, PartitionState, apply
+from tradetape.processors.state import Change, PartitionState, anew, apply
 from tradetape.schemas.topics import MAX_AUDITED_BYTES
+
+DROPPED_AT_ONCE = 2_000
+"""Records of state that are deleted in one record batch."""
 
 
 class StateTable(faust.Table[bytes, bytes]):
@@ -36,11 +39,21 @@ class StateTable(faust.Table[bytes, bytes]):
         """Forget what was folded since the last commit."""
         del self._states[partition]
 
+    async def begin_anew(self, partition: int, applied: int) -> None:
+        """Drop state of another layout, that after ``applied``; dropped in part, it still is of another."""
+        changes = list(anew(partition, self._committed[partition], applied))
+        for start in range(0, len(changes), DROPPED_AT_ONCE):
+            await self._append(partition, changes[start : start + DROPPED_AT_ONCE])
+
     async def commit(self, partition: int, changes: Sequence[Change]) -> None:
         """Write the ``changes`` of the current batch: to the changelog as one record batch, then here.
 
         The broker appends a record batch whole or not at all, so recovery never sees half a batch (decision 0002).
         """
+        await self._append(partition, changes)
+        self._states[partition].committed()
+
+    async def _append(self, partition: int, changes: Sequence[Change]) -> None:
         producer = self.app.producer._producer
         batch = BatchBuilder(MAX_AUDITED_BYTES, producer._message_accumulator._compression_type)
         for key, value in changes:
@@ -51,7 +64,6 @@ class StateTable(faust.Table[bytes, bytes]):
         appended = await sent
         self.app.tables.recovery.active_offsets[TP(changelog, partition)] = appended.offset + len(changes) - 1
         apply(self._committed[partition], changes)
-        self._states[partition].committed()
 
     def apply_changelog_batch(self, batch: Iterable[Any]) -> None:
         """Recovery: take in what the changelog holds. Each event is one fetched batch of records of a partition."""
