@@ -14,10 +14,10 @@ from tradetape.processors.replay import Replay
 from tradetape.processors.state import PartitionState
 from tradetape.processors.views.plain import plain
 from tradetape.schemas import topics
-from tradetape.sinks import raws, travel, views
+from tradetape.sinks import raws, stored, travel, views
 from tradetape.sinks.portfolio_deltas import Delta, Deltas
 from tradetape.sinks.store import Store
-from tradetape.sinks.tables import PORTFOLIOS, SENTINEL
+from tradetape.sinks.tables import PORTFOLIOS
 from tradetape.sinks.travel import NOW, Document, When
 
 
@@ -43,7 +43,7 @@ def _last(deltas: Deltas, book: Book, recorded: dict[Place, int]) -> dict[str, A
     state = PartitionState(0, {})
     figures = (books.fold(delta, state) for delta in deltas.in_order(book, recorded))
     (last,) = deque((figure for figure in figures if figure is not None), maxlen=1)
-    return {name: value for name, value in last.items() if name != SENTINEL}
+    return stored.as_row(PORTFOLIOS, last)
 
 
 def _recorded(store: Store, book: Book) -> dict[Place, int]:

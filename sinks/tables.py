@@ -33,7 +33,7 @@ _LOW_CARDINALITY = frozenset(
     | {"controller_id", "connector_name", "trading_pair", "aggregate_type", "outcome", "source_system", "source_id"}
     | {"source_stream", "adapter", "native_type", "source", "environment", "account", "owner", "user_id"}
     | {"ingest_source", "severity", "code", "status", "reasons", "fees"}
-    | {"quote_asset", "equity_asset", "portfolio", "largest_pair", "day"}
+    | {"quote_asset", "equity_asset", "portfolio", "largest_pair", "day", "beyond"}
 )
 
 
@@ -65,7 +65,13 @@ QUARANTINE = Table(
 )
 RISK = Table("risk", "risk", {}, {})
 ALERTS = Table("alerts", "alerts", {}, {})
-PORTFOLIOS = Table("portfolios", "portfolios", {}, {})
+_BEYOND = ("realised_quote", "fees_quote", "unrealised_quote", "exposure_gross", "exposure_net", "daily_pnl")
+PORTFOLIOS = Table(
+    "portfolios",
+    "portfolios",
+    dict.fromkeys(_BEYOND, "Nullable(Decimal(38, 18))"),
+    {name: f"if(has(beyond, '{name}'), NULL, {name})" for name in _BEYOND},
+)
 
 RISK_LATEST = f"{DATABASE}.risk_latest"
 """The last row of RISK for each position; ClickHouse fills it."""

@@ -1,6 +1,6 @@
 """The fold of a portfolio's deltas into its figures (P-02, G3). Pure.
 
-Sums are kept exactly, however large; a figure that the contract cannot carry is null.
+Sums are kept exactly, however large; a figure that the contract cannot carry is null, or named in ``beyond``.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import msgspec
 
 from tradetape.processors import clock, shelf
-from tradetape.processors.money import ZERO, add, percent, ratio, sound, subtract
+from tradetape.processors.money import ZERO, add, fits, percent, ratio, sound, subtract
 from tradetape.processors.outputs import END
 from tradetape.processors.risk import rates
 from tradetape.processors.risk.rates import Window
@@ -166,11 +166,14 @@ def _move_equity(book: Book, change: Decimal, earned: Decimal) -> None:
 
 def _figure(book: Book, sent: Rates, delta: Mapping[str, Any], at: int) -> dict[str, Any]:
     drawdown = subtract(book.peak, book.equity) if book.has_equity else None
+    certain = {**{name: getattr(book, name) for name in SUMS}, "daily_pnl": book.day_pnl}
+    beyond = [name for name, value in certain.items() if not fits(value)]
     return {
         **{name: delta[name] for name in _CONTEXT},
         "book_seq": book.book_seq,
         "members": book.members,
-        **{name: sound(getattr(book, name)) for name in SUMS},
+        **certain,
+        **dict.fromkeys(beyond, ZERO),
         "concentration": sound(ratio(book.largest, book.held)) if book.largest_pair else None,
         "largest_pair": book.largest_pair,
         "equity": sound(book.equity) if book.has_equity else None,
@@ -178,11 +181,11 @@ def _figure(book: Book, sent: Rates, delta: Mapping[str, Any], at: int) -> dict[
         "drawdown_quote": sound(drawdown),
         "drawdown_pct": None if drawdown is None else sound(percent(drawdown, book.peak)),
         "day": book.day,
-        "daily_pnl": sound(book.day_pnl),
         "daily_pnl_pct": sound(percent(book.day_pnl, book.day_equity)),
         "open_orders": book.open_orders,
         **dict(zip(_SENT_1M, rates.counts(sent.minute, clock.MINUTE, at), strict=True)),
         **dict(zip(_SENT_1H, rates.counts(sent.hour, clock.HOUR, at), strict=True)),
+        "beyond": beyond,
         "_end": END,
     }
 

@@ -48,7 +48,7 @@ from tradetape.sinks import (
 )
 from tradetape.sinks.portfolio_check import PortfolioCheck
 from tradetape.sinks.store import Store
-from tradetape.sinks.tables import ALERTS, PORTFOLIOS, QUARANTINE, SENTINEL, TABLES, Table
+from tradetape.sinks.tables import ALERTS, PORTFOLIOS, QUARANTINE, TABLES, Table
 from tradetape.sinks.travel import When
 
 pytestmark = pytest.mark.integration
@@ -208,7 +208,7 @@ def test_orders_positions_their_timeline_and_portfolios(store: Store) -> None:
     shown_last = {book_of(each): each for each in made}
     assert portfolio["found"]
     for found in portfolio["found"]:
-        assert found == plain({k: v for k, v in shown_last[book_of(found)].items() if k != SENTINEL})
+        assert found == plain(stored.as_row(PORTFOLIOS, shown_last[book_of(found)]))
 
 
 @pytest.mark.req("S2-03")

@@ -19,6 +19,8 @@ from tradetape.processors.portfolio import books
 from tradetape.processors.state import PartitionState, apply
 from tradetape.schemas import codec, topics
 from tradetape.schemas.catalogue import output_schema
+from tradetape.sinks import stored
+from tradetape.sinks.tables import PORTFOLIOS
 
 pytestmark = pytest.mark.req("P-02")
 
@@ -189,7 +191,15 @@ def test_figures_beyond_the_contract_are_null_and_stop_no_partition() -> None:
         )
     whole = last(figures)
     assert (whole["members"], whole["equity"], whole["peak_equity"]) == (3, None, None)
-    assert whole["exposure_gross"] == Decimal(60)
+    assert (whole["exposure_gross"], whole["beyond"]) == (Decimal(60), [])
+    for number in range(3):
+        bot = {"instance_name": f"bot{number}", "trading_pair": "TWO-USDT"}
+        large = [created("b", **bot), filled("b", "50000000000000000000", "1", **bot)]
+        figures += stage.take(deltas(Partition(3 + number), large))
+    assert last(figures)["exposure_gross"] == 0
+    assert {"exposure_gross", "exposure_net"} <= set(last(figures)["beyond"])
+    row = stored.as_row(PORTFOLIOS, last(figures))
+    assert (row["exposure_gross"], row["realised_quote"]) == (None, 0)
 
 
 @pytest.mark.req("P-08")

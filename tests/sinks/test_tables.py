@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from importlib.resources import files
+
 import pytest
 
 from tradetape.schemas.catalogue import output_schema
+from tradetape.sinks import migrate
 from tradetape.sinks.tables import ALERTS, EVENTS, QUARANTINE, RISK, TABLES, column_type, columns, plan, read_type
 
 DECIMAL = {"type": "bytes", "logicalType": "decimal", "precision": 38, "scale": 18}
@@ -65,3 +68,11 @@ def test_no_sentinel_no_statement() -> None:
     schema = output_schema("alerts")
     with pytest.raises(ValueError, match="_end"):
         plan(ALERTS, {**schema, "fields": schema["fields"][:-1]})
+
+
+@pytest.mark.req("S1-09", "P-05")
+def test_a_migration_that_may_be_applied_somewhere_does_not_change() -> None:
+    """``applied.sha256`` is what ``sha256sum *.sql`` says; a line of it is added, and none is changed."""
+    text = files("tradetape.sinks").joinpath("migrations", "applied.sha256").read_text(encoding="utf-8")
+    applied = {name: digest for digest, name in (line.split() for line in text.splitlines())}
+    assert applied == {migration.name: migration.sha256 for migration in migrate.available()}
