@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from typing import Any
 
@@ -75,12 +74,11 @@ def wait_until_stored(store: Store, bootstrap_servers: str, timeout: float) -> i
 
 def _stored(store: Store) -> list[dict[str, Any]]:
     try:
-        answer = b"".join(queries.run(store, "completeness"))
+        return queries.rows(store, "completeness")
     except QueryRefused as error:
         if error.code not in UNKNOWN_TABLES:
             raise
         return []
-    return [json.loads(line) for line in answer.splitlines()]
 
 
 def kafka_offsets(bootstrap_servers: str) -> dict[int, tuple[int, int]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -99,24 +98,18 @@ SECTIONS = (
 )
 
 
-def rows(store: Store, name: str, params: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
-    """The rows of a named query. Raises TradetapeError as ``queries.run``."""
-    answer = b"".join(queries.run(store, name, params))
-    return [json.loads(line) for line in answer.splitlines()]
-
-
 def show(store: Store, console: Console, completeness: Sequence[Row]) -> None:
     """Print the whole report; ``completeness`` are the rows of the query with Kafka's offsets beside them."""
-    _show_counts(console, rows(store, "counts"))
-    _show_links(console, rows(store, "links"))
-    _show_findings(console, rows(store, "findings"))
-    _show_quarantine(console, rows(store, "quarantine"))
+    _show_counts(console, queries.rows(store, "counts"))
+    _show_links(console, queries.rows(store, "links"))
+    _show_findings(console, queries.rows(store, "findings"))
+    _show_quarantine(console, queries.rows(store, "quarantine"))
     for section in SECTIONS:
-        found = rows(store, section.query, section.params)
+        found = queries.rows(store, section.query, section.params)
         _table(
             console, section.title, [heading for _, heading in section.columns], _cells(found, section), section.empty
         )
-    _show_lag(console, rows(store, "event_lag"))
+    _show_lag(console, queries.rows(store, "event_lag"))
     show_completeness(console, completeness)
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-import orjson
-
 from tradetape.processors.reading import RawRecord
 from tradetape.schemas import topics
 from tradetape.schemas.errors import TradetapeError
@@ -127,8 +125,7 @@ def _pages(store: Store, partition: int, first: int, last: int, *, events: str, 
     sql = f"SELECT {_RAW} FROM ({selected}) ORDER BY raw_offset LIMIT 1 BY raw_offset"
     for start in range(first, last + 1, stored.PAGE):
         bounds = {"partition": partition, "first": start, "last": min(start + stored.PAGE - 1, last)}
-        for line in stored.lines(store.raw(sql, bounds, stored.SETTINGS)):
-            row = orjson.loads(line)
+        for row in stored.answer(store, sql, bounds):
             yield RawRecord(partition, row["raw_offset"], row["at"], bytes.fromhex(row["bytes"]))
 
 

@@ -1,10 +1,12 @@
-"""Answers for people and programs: JSON lines, CSV, or an aligned table."""
+"""Answers of ClickHouse: read as rows, or for people and programs as JSON lines, CSV or an aligned table."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
+
+import orjson
 
 FORMATS: Mapping[str, str] = {"json": "JSONEachRow", "csv": "CSVWithNames", "table": "JSONCompactEachRowWithNames"}
 """Output → ClickHouse format in which to ask for it. JSON is one object a line, decimals as strings (issue 1)."""
@@ -21,22 +23,27 @@ SETTINGS: Mapping[str, Any] = {
 MAX_CELL = 80
 
 
+def rows(pieces: Iterable[bytes]) -> Iterator[dict[str, Any]]:
+    """The rows of an answer that came as JSONEachRow."""
+    return map(orjson.loads, _lines(pieces))
+
+
 def render(pieces: Iterable[bytes], output: str) -> Iterator[str]:
     """The lines of an answer that came in ``FORMATS[output]``; a table reads the answer to its end first."""
     if output == "table":
         yield from table(json.loads(line) for line in _lines(pieces))
     else:
-        yield from _lines(pieces)
+        for line in _lines(pieces):
+            yield line.decode("utf-8", "replace")
 
 
-def _lines(pieces: Iterable[bytes]) -> Iterator[str]:
+def _lines(pieces: Iterable[bytes]) -> Iterator[bytes]:
     rest = b""
     for piece in pieces:
         *whole, rest = (rest + piece).split(b"\n")
-        for line in whole:
-            yield line.decode("utf-8", "replace")
+        yield from whole
     if rest:
-        yield rest.decode("utf-8", "replace")
+        yield rest
 
 
 def table(rows: Iterable[Sequence[Any]]) -> Iterator[str]:
@@ -63,10 +70,13 @@ def table(rows: Iterable[Sequence[Any]]) -> Iterator[str]:
 def _cell(value: Any) -> str:
     if value is None:
         return ""
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    # Control characters of recorded text must not reach a terminal.
-    text = "".join(c if c.isprintable() else "�" for c in text)
+    text = printable(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
     return text if len(text) <= MAX_CELL else text[: MAX_CELL - 1] + "…"
+
+
+def printable(text: str) -> str:
+    """``text`` without control characters: recorded ones must not reach a terminal."""
+    return "".join(c if c.isprintable() else "�" for c in text)
 
 
 def _is_number(text: str) -> bool:

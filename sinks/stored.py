@@ -6,13 +6,11 @@ and the record that it must hold are equal or not, to the last digit.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from decimal import Decimal
 from functools import cache
 from heapq import merge
 from typing import Any, NamedTuple
-
-import orjson
 
 from tradetape.schemas import identity
 from tradetape.schemas.catalogue import core_type, logical, output_schema
@@ -31,7 +29,7 @@ CAUSED = (EVENTS, QUARANTINE, RISK, ALERTS)
 PAGE = 50_000
 """Offsets per query: a fleet's rows lie far apart, so every page may read much of a table."""
 
-SETTINGS: Mapping[str, Any] = {**results.SETTINGS, "readonly": 2, "max_bytes_before_external_sort": 256 * 1024 * 1024}
+_SETTINGS: Mapping[str, Any] = {**results.SETTINGS, "readonly": 2, "max_bytes_before_external_sort": 256 * 1024 * 1024}
 
 Row = dict[str, Any]
 
@@ -71,11 +69,15 @@ def rows(
     selected = ", ".join([*(_expression(name, of) for name, of in types.items()), *_more(table)])
     sql = f"SELECT {selected} FROM (SELECT * FROM {views.full_name(table)} WHERE {condition})"
     readers = {name: reader for name, of in types.items() if (reader := _reader(of)) is not None}
-    for line in lines(store.raw(f"{sql} ORDER BY {order}" if order else sql, params, SETTINGS)):
-        row: Row = orjson.loads(line)
+    for row in answer(store, f"{sql} ORDER BY {order}" if order else sql, params):
         for name, reader in readers.items():
             row[name] = reader(row[name])
         yield row
+
+
+def answer(store: Store, sql: str, params: Mapping[str, Any] | None = None) -> Iterator[Row]:
+    """The rows of a read of any size, one at a time as they arrive. Raises what Store.raw raises."""
+    return results.rows(store.raw(sql, params, _SETTINGS))
 
 
 def names(table: Table) -> list[str]:
@@ -133,13 +135,3 @@ def _reader(avro_type: Any) -> Callable[[Any], Any] | None:
     core = core_type(avro_type)
     inner = _reader(core["values"]) if isinstance(core, dict) and "values" in core else None
     return None if inner is None else lambda values: {key: inner(value) for key, value in values.items()}
-
-
-def lines(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """The lines of an answer that comes in ``pieces``."""
-    rest = b""
-    for piece in pieces:
-        *whole, rest = (rest + piece).split(b"\n")
-        yield from whole
-    if rest:
-        yield rest

@@ -13,8 +13,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-import orjson
-
 from tradetape.processors import clock
 from tradetape.processors.reading import SchemaById
 from tradetape.processors.replay import Replay
@@ -25,7 +23,7 @@ from tradetape.processors.views.look import Look
 from tradetape.processors.views.plain import plain
 from tradetape.schemas import times, topics
 from tradetape.schemas.errors import TradetapeError
-from tradetape.sinks import queries, raws, snapshots, stored
+from tradetape.sinks import queries, raws, snapshots
 from tradetape.sinks.snapshots import Snapshot
 from tradetape.sinks.store import Store
 
@@ -121,7 +119,7 @@ def position_timeline(
     known = raws.known(store, when.known_at)
     if when.at is None:
         asked = {"instance_name": name, "trading_pair": trading_pair}
-        shown = [orjson.loads(line) for line in stored.lines(queries.run(store, "pnl_timeline", asked))]
+        shown = queries.rows(store, "pnl_timeline", asked)
         rows = [row for row in shown if row["raw_offset"] <= known.get(row["raw_partition"], -1)]
     else:
         for partition, last in _partitions(store, name, when).items():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 import tomllib
 from collections.abc import Callable
@@ -149,8 +148,7 @@ def _is_stored(kill_id: str, url: str) -> bool:
 
     store, until = Store(url), time.monotonic() + STORED_SECONDS
     while True:
-        rows = b"".join(queries.run(store, "kills")).splitlines()
-        if kill_id in {json.loads(row)["kill_id"] for row in rows}:
+        if kill_id in {row["kill_id"] for row in queries.rows(store, "kills")}:
             return True
         if time.monotonic() > until:
             return False

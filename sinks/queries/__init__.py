@@ -16,6 +16,7 @@ from importlib.resources import files
 from typing import Any
 
 from tradetape.schemas.errors import TradetapeError
+from tradetape.sinks import results
 from tradetape.sinks.results import SETTINGS
 from tradetape.sinks.store import QueryRefused, Store
 from tradetape.sinks.tables import ARCHIVE_RUNS, DATABASE, TABLES
@@ -110,6 +111,13 @@ def run(
                 f"query {query.name}: {bound.get(name, '')!r} is no {wanted}", hint=f"correct --param {name}=…"
             ) from error
         raise
+
+
+def rows(
+    store: Store, name: str, params: Mapping[str, str] | None = None, *, archived: bool = False
+) -> list[dict[str, Any]]:
+    """The rows of the query ``name``. Raises what ``run`` raises."""
+    return list(results.rows(run(store, name, params, archived=archived)))
 
 
 def with_archive(sql: str) -> str:

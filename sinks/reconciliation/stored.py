@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-import orjson
-
-from tradetape.sinks import queries, results
+from tradetape.sinks import queries, stored
 from tradetape.sinks.reconciliation.differences import Acceptance, acceptances
 from tradetape.sinks.reconciliation.records import ABOUT_THE_SOURCE, COLUMNS, Record, of_row
 from tradetape.sinks.store import Store
 
-_SETTINGS: Mapping[str, Any] = {**results.SETTINGS, "readonly": 2, "max_bytes_before_external_sort": 256 * 1024 * 1024}
 _AT_ONCE = 5_000
 """Ids of one question."""
 
@@ -36,7 +33,7 @@ def _rows(store: Store, table: str, disposition: str, sources: Collection[str]) 
             WHERE has(splitByChar('\\n', {{sources:String}}), toString(source_id)) AND derived_seq = 0
             AND disposition = {{disposition:String}} AND event_type NOT IN ({_CONTROL}))
         ORDER BY raw_partition, raw_offset"""
-    yield from _answers(store, sql, {"sources": "\n".join(sorted(sources)), "disposition": disposition})
+    yield from stored.answer(store, sql, {"sources": "\n".join(sorted(sources)), "disposition": disposition})
 
 
 def accepted_elsewhere(store: Store, asked: Sequence[Record]) -> set[str]:
@@ -61,7 +58,7 @@ def _known(store: Store, what: str, column: str, values: Collection[str]) -> Ite
     for start in range(0, len(ordered), _AT_ONCE):
         sql = f"""SELECT DISTINCT {what} AS name FROM tradetape.events
             WHERE derived_seq = 0 AND has(splitByChar('\\n', {{values:String}}), {column})"""
-        for row in _answers(store, sql, {"values": "\n".join(ordered[start : start + _AT_ONCE])}):
+        for row in stored.answer(store, sql, {"values": "\n".join(ordered[start : start + _AT_ONCE])}):
             yield row["name"]
 
 
@@ -72,14 +69,4 @@ def baselines(store: Store) -> dict[str, Acceptance]:
 
 def named(store: Store, query: str, **params: str) -> list[dict[str, Any]]:
     """The rows of a named query."""
-    answer = b"".join(queries.run(store, query, params))
-    return [orjson.loads(line) for line in answer.splitlines()]
-
-
-def _answers(store: Store, sql: str, params: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    rest = b""
-    for piece in store.raw(sql, params, _SETTINGS):
-        *whole, rest = (rest + piece).split(b"\n")
-        yield from (orjson.loads(line) for line in whole)
-    if rest:
-        yield orjson.loads(rest)
+    return queries.rows(store, query, params)
