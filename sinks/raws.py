@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 from tradetape.processors.reading import RawRecord
 from tradetape.schemas import topics
 from tradetape.schemas.errors import TradetapeError
-from tradetape.sinks import results, stored
+from tradetape.sinks import stored, views
 from tradetape.sinks.batch import STREAMS, UNSTORABLE
 from tradetape.sinks.store import UNKNOWN_TABLES, QueryRefused, Store
+from tradetape.sinks.stored import Stored
 
 _ALONE = f"length(reasons) = 1 AND reasons[1] = '{UNSTORABLE}'"
 _LOST = f"({_ALONE} AND raw_schema_id = -1)"
-"""Verdicts of the quarantine that hold no bytes of their event (replay.raw_of)."""
+"""Verdicts whose ``raw`` is the verdict, not the event: neither its table nor, as it was, the quarantine took them. In
+rows that are read back ``of_rows`` knows them."""
+
+_ACCEPTED = f"disposition = 'accepted' OR ({_ALONE} AND raw_schema_id != -1)"
+"""Verdicts of accepted events: their table took them, or the quarantine did in its place."""
 
 _RAW = "raw_offset, toUnixTimestamp64Micro(ingest_ts_utc) AS at, hex(raw) AS bytes"
+_BETWEEN = "raw_partition = {partition:Int32} AND raw_offset BETWEEN {first:Int64} AND {last:Int64}"
+_LATER = "ingest_ts_utc > fromUnixTimestamp64Micro({known_at:Int64}, 'UTC')"
 
 
 class Last(NamedTuple):
@@ -48,13 +55,8 @@ def known(store: Store, known_at: int | None) -> dict[int, int]:
     if known_at is None:
         return last
     later = store.query(
-        "SELECT raw_partition, min(raw_offset) FROM ("
-        + " UNION ALL ".join(
-            f"SELECT raw_partition, raw_offset FROM tradetape.{table}_all WHERE derived_seq = 0 "
-            "AND ingest_ts_utc > fromUnixTimestamp64Micro({known_at:Int64}, 'UTC')"
-            for table in ("events", "quarantine")
-        )
-        + ") GROUP BY raw_partition",
+        f"SELECT raw_partition, min(raw_offset) FROM ({views.verdicts('raw_partition, raw_offset', _LATER)}) "
+        "GROUP BY raw_partition",
         {"known_at": known_at},
     )
     until = last | {int(row[0]): int(row[1]) - 1 for row in later}
@@ -64,14 +66,8 @@ def known(store: Store, known_at: int | None) -> dict[int, int]:
 def _check_whole(store: Store, partition: int, last: int) -> None:
     """Raise TradetapeError where a record of ``partition`` up to ``last`` is not stored."""
     rows = store.query(
-        "SELECT uniqExact(raw_offset) FROM ("
-        + " UNION ALL ".join(
-            f"SELECT raw_offset FROM tradetape.{table}_all WHERE derived_seq = 0 "
-            "AND raw_partition = {partition:Int32} AND raw_offset BETWEEN 0 AND {last:Int64}"
-            for table in ("events", "quarantine")
-        )
-        + ")",
-        {"partition": partition, "last": last},
+        f"SELECT uniqExact(raw_offset) FROM ({views.verdicts('raw_offset', _BETWEEN)})",
+        {"partition": partition, "first": 0, "last": last},
     )
     missing = last + 1 - int(rows[0][0])
     if missing:
@@ -88,7 +84,7 @@ def incomplete(partition: int, why: str) -> TradetapeError:
 
 def read(store: Store, partition: int, first: int, last: int) -> Iterator[RawRecord]:
     """The raw records of ``partition`` between two offsets (both included), in order, whatever became of them."""
-    yield from _pages(store, partition, first, last, events="1", quarantine=f"NOT {_LOST}")
+    yield from _pages(store, partition, first, last, f"NOT {_LOST}")
 
 
 def following(store: Store, partition: int, first: int, last: int) -> Iterator[RawRecord]:
@@ -109,19 +105,13 @@ def accepted(store: Store, partition: int, last: int, at: int) -> Iterator[RawRe
     Raises TradetapeError where a record up to ``last`` is missing.
     """
     _check_whole(store, partition, last)
-    until = f"ts_utc <= fromUnixTimestamp64Micro(toInt64({int(at)}), 'UTC')"
-    kept = f"{until} AND {_ALONE} AND raw_schema_id != -1"
-    yield from _pages(store, partition, 0, last, events=until, quarantine=kept)
+    happened = f"ts_utc <= fromUnixTimestamp64Micro(toInt64({int(at)}), 'UTC')"
+    yield from _pages(store, partition, 0, last, f"{happened} AND ({_ACCEPTED})")
 
 
-def _pages(store: Store, partition: int, first: int, last: int, *, events: str, quarantine: str) -> Iterator[RawRecord]:
-    """``events`` and ``quarantine`` are the conditions on rows of the two tables."""
-    selected = " UNION ALL ".join(
-        f"SELECT raw_offset, ingest_ts_utc, raw FROM tradetape.{table}_all WHERE derived_seq = 0 "
-        "AND raw_partition = {partition:Int32} AND raw_offset BETWEEN {first:Int64} AND {last:Int64} "
-        f"AND ({condition})"
-        for table, condition in (("events", events), ("quarantine", quarantine))
-    )
+def _pages(store: Store, partition: int, first: int, last: int, condition: str) -> Iterator[RawRecord]:
+    """The raw records whose verdicts meet ``condition``."""
+    selected = views.verdicts("raw_offset, ingest_ts_utc, raw", f"{_BETWEEN} AND {condition}")
     sql = f"SELECT {_RAW} FROM ({selected}) ORDER BY raw_offset LIMIT 1 BY raw_offset"
     for start in range(first, last + 1, stored.PAGE):
         bounds = {"partition": partition, "first": start, "last": min(start + stored.PAGE - 1, last)}
@@ -129,16 +119,19 @@ def _pages(store: Store, partition: int, first: int, last: int, *, events: str, 
             yield RawRecord(partition, row["raw_offset"], row["at"], bytes.fromhex(row["bytes"]))
 
 
+def of_rows(partition: int, found: Sequence[Stored]) -> RawRecord | None:
+    """The record that the rows of one offset, in their order, were judged from; None where its bytes are not stored."""
+    position, _, row = found[0]
+    if position.derived_seq != 0 or (row["reasons"] == [UNSTORABLE] and row["raw_schema_id"] == -1):
+        return None
+    return RawRecord(partition, position.raw_offset, row["ingest_ts_utc"], bytes.fromhex(row["raw"]))
+
+
 def last_of(store: Store, partition: int, offset: int) -> Last:
     """What names the record of ``partition`` at ``offset``. Raises TradetapeError where it is not stored."""
-    params: dict[str, Any] = {"partition": partition, "offset": offset}
-    sql = " UNION ALL ".join(
-        "SELECT toString(event_id) AS event_id, toUnixTimestamp64Micro(ingest_ts_utc) AS at "
-        f"FROM tradetape.{table}_all WHERE derived_seq = 0 "
-        "AND raw_partition = {partition:Int32} AND raw_offset = {offset:Int64}"
-        for table in ("events", "quarantine")
-    )
-    found = store.query(f"SELECT * FROM ({sql}) LIMIT 1", params, results.SETTINGS)
+    params = {"partition": partition, "first": offset, "last": offset}
+    sql = views.verdicts("toString(event_id) AS event_id, toUnixTimestamp64Micro(ingest_ts_utc) AS at", _BETWEEN)
+    found = store.query(f"SELECT * FROM ({sql}) LIMIT 1", params)
     if not found:
         raise incomplete(partition, f"offset {offset} is not stored")
     return Last(partition, offset, str(found[0][0]), int(found[0][1]))

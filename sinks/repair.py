@@ -24,7 +24,7 @@ from tradetape.sinks import intents, stored
 from tradetape.sinks.batch import STREAMS, Record
 from tradetape.sinks.landing import Entry, Landed, Landing
 from tradetape.sinks.ledger import Position, parse_key
-from tradetape.sinks.replay import raw_of
+from tradetape.sinks.raws import of_rows
 from tradetape.sinks.store import Store
 from tradetape.sinks.stored import Stored
 
@@ -116,7 +116,7 @@ class Repairer:
         with closing(stored.read(self._store, partition, 0, end - 1)) as rows:
             for offset, group in groupby(rows, key=lambda row: row.position.raw_offset):
                 found = list(group)
-                raw = raw_of(partition, found)
+                raw = of_rows(partition, found)
                 for fetched in self._fetched(partition, expected, offset if raw is not None else offset + 1):
                     yield fetched, found if fetched.offset == offset else ()
                 if raw is not None:

@@ -22,6 +22,7 @@ from tradetape.schemas.numbers import text
 from tradetape.sinks import stored
 from tradetape.sinks.batch import UNSTORABLE
 from tradetape.sinks.ledger import Position
+from tradetape.sinks.raws import of_rows
 from tradetape.sinks.store import Store
 from tradetape.sinks.stored import Stored
 from tradetape.sinks.tables import QUARANTINE
@@ -121,23 +122,9 @@ def _from_store(partition: int, groups: Groups) -> Pairs:
     """Each record whose bytes are stored, with the rows of its offset."""
     for _, group in groups:
         found = list(group)
-        raw = raw_of(partition, found)
+        raw = of_rows(partition, found)
         if raw is not None:
             yield raw, found
-
-
-def raw_of(partition: int, found: Sequence[Stored]) -> RawRecord | None:
-    """The record that the rows of one offset, in their order, were judged from; None where its bytes are not stored."""
-    verdict = found[0]
-    if verdict.position.derived_seq != 0 or _lost_bytes(verdict):
-        return None
-    row = verdict.row
-    return RawRecord(partition, verdict.position.raw_offset, row["ingest_ts_utc"], bytes.fromhex(row["raw"]))
-
-
-def _lost_bytes(verdict: Stored) -> bool:
-    """A verdict that neither its table nor, as it was, the quarantine took: ``raw`` is the verdict, not the event."""
-    return bool(verdict.row["reasons"] == [UNSTORABLE] and verdict.row["raw_schema_id"] == -1)
 
 
 def _from_topic(raws: Iterable[RawRecord], groups: Groups) -> Pairs:

@@ -17,7 +17,7 @@ import orjson
 from tradetape.sinks import cluster as clusters
 from tradetape.sinks import retention
 from tradetape.sinks.store import Store
-from tradetape.sinks.tables import DATABASE, EVENTS, TABLES, Table
+from tradetape.sinks.tables import DATABASE, EVENTS, QUARANTINE, TABLES, Table
 
 LEDGER = f"{DATABASE}.archive_ledger"
 POSITION = "raw_partition, raw_offset, derived_seq"
@@ -32,6 +32,14 @@ _COMMENTS = "SELECT name, comment FROM system.tables WHERE database = {database:
 def full_name(table: Table) -> str:
     """The view of ``table`` and its archive."""
     return f"{table.full_name}_all"
+
+
+def verdicts(columns: str, condition: str) -> str:
+    """In SQL: ``columns`` of the verdicts that meet ``condition``, archived ones among them."""
+    return " UNION ALL ".join(
+        f"SELECT {columns} FROM {full_name(table)} WHERE derived_seq = 0 AND ({condition})"
+        for table in (EVENTS, QUARANTINE)
+    )
 
 
 def leaving(table: Table) -> str:
