@@ -23,9 +23,9 @@ COLUMNS = (
     "doubles",
     "archived",
 )
-"""kafka_first and kafka_end bound what Kafka holds, the end excluded; ``missing`` offsets of these are not stored
-(yet, where the sink is behind), ``holes`` are those below the last stored one: lost until repaired. ``archived`` rows
-count as stored."""
+"""kafka_first and kafka_end bound what Kafka holds, the end excluded; ``missing`` offsets below that end are not stored
+(yet, where the sink is behind), ``holes`` are those of them below the last stored one: lost until repaired.
+``archived`` rows count as stored."""
 
 KAFKA_SECONDS = 10.0
 POLL_SECONDS = 0.1
@@ -37,7 +37,7 @@ def compare(store: Store, bootstrap_servers: str) -> list[dict[str, Any]]:
     compared = []
     for partition, (first, end) in kafka_offsets(bootstrap_servers).items():
         row = stored.get(partition, {})
-        held = end - max(first, row.get("first", first)) if row else end - first
+        behind = end - max(first, row.get("last", -1) + 1)
         compared.append(
             {
                 "raw_partition": partition,
@@ -47,7 +47,7 @@ def compare(store: Store, bootstrap_servers: str) -> list[dict[str, Any]]:
                 "accepted": row.get("accepted", 0),
                 "duplicate": row.get("duplicates", 0),
                 "rejected": row.get("rejected", 0),
-                "missing": max(0, held - row.get("offsets", 0)),
+                "missing": row.get("holes", 0) + max(0, behind),
                 "holes": row.get("holes", 0),
                 "doubles": row.get("doubles", 0),
                 "archived": row.get("archived", 0),

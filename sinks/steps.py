@@ -11,17 +11,19 @@ from tradetape.processors.reading import SchemaById
 from tradetape.processors.stepping import About
 from tradetape.schemas import times
 from tradetape.schemas.errors import TradetapeError
-from tradetape.sinks import raws, snapshots
+from tradetape.sinks import raws, snapshots, views
 from tradetape.sinks.store import Store
+from tradetape.sinks.tables import EVENTS
 
 Document = dict[str, Any]
 
+_EVENTS = views.full_name(EVENTS)
 _ORDER = "JSONExtractString(payload, 'client_order_id')"
 KINDS = {
     "order": f"{_ORDER} = {{name:String}}",
     "position": "aggregate_id = {name:String} OR event_type LIKE '%position%' "
     "AND JSONExtractString(payload, 'position_id') = {name:String}",
-    "chain": "correlation_id = {name:String} OR toString(event_id) IN (SELECT supersedes FROM tradetape.events "
+    "chain": f"correlation_id = {{name:String}} OR toString(event_id) IN (SELECT supersedes FROM {_EVENTS} "
     "WHERE event_type = 'link_resolved' AND correlation_id = {name:String})",
     "instance": "instance_name = {name:String}",
 }
@@ -78,20 +80,16 @@ def walk(store: Store, schema_by_id: SchemaById, name: str, kind: str = "") -> t
 
 def _events(store: Store, condition: str, name: str) -> list[Event]:
     selected = (
-        f"SELECT {', '.join(_COLUMNS)}, toNullable(ts_utc) AS at, ingest_ts_utc AS ingest, "
-        f"toString(event_id) AS id, {_ORDER} AS order_of, findings FROM tradetape."
+        f"{', '.join(_COLUMNS)}, toNullable(ts_utc) AS at, ingest_ts_utc AS ingest, toString(event_id) AS id, "
+        f"{_ORDER} AS order_of, findings"
     )
     rows = store.query(
         f"SELECT {', '.join(_COLUMNS)}, toUnixTimestamp64Micro(at), toUnixTimestamp64Micro(ingest), id, order_of, "
         "arrayMap(found -> concat(found.code, ' ', found.status), findings) FROM ("
-        + " UNION ALL ".join(f"{selected}{table} WHERE derived_seq = 0 AND ({condition})" for table in _TABLES)
-        + ") ORDER BY raw_partition, raw_offset",
+        f"{views.verdicts(selected, condition)}) ORDER BY raw_partition, raw_offset",
         {"name": name},
     )
     return [Event(*row) for row in rows]
-
-
-_TABLES = ("events", "quarantine")
 
 
 def _steps(store: Store, schema_by_id: SchemaById, events: Sequence[Event]) -> Iterator[Document]:

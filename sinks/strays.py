@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from time import sleep
 
-from tradetape.sinks import raws
+from tradetape.sinks import raws, views
 from tradetape.sinks.replay import PATIENCE, Difference
 from tradetape.sinks.store import Store
 from tradetape.sinks.tables import TABLES
@@ -31,7 +31,7 @@ def _find(store: Store, last: Mapping[int, int]) -> list[Difference]:
     rows = store.query(
         "SELECT name, raw_partition, raw_offset, derived_seq FROM ("
         + " UNION ALL ".join(
-            f"SELECT '{table.name}' AS name, raw_partition, raw_offset, derived_seq FROM {table.full_name} "
+            f"SELECT '{table.name}' AS name, raw_partition, raw_offset, derived_seq FROM {views.full_name(table)} "
             f"WHERE raw_offset < 0 OR derived_seq < 0 OR NOT {there} OR {beyond}"
             for table in TABLES.values()
         )

@@ -9,11 +9,13 @@ from tradetape.processors import reading, trade_statistics
 from tradetape.processors.reading import RawRecord, SchemaById
 from tradetape.processors.views.plain import plain
 from tradetape.schemas import times
+from tradetape.sinks import views
 from tradetape.sinks.store import Store
+from tradetape.sinks.tables import EVENTS
 
-_EVENTS = """
-SELECT raw_partition, raw_offset, toUnixTimestamp64Micro(ingest_ts_utc), hex(raw) FROM tradetape.events_all
-WHERE instance_name = {name:String} AND derived_seq = 0 ORDER BY raw_partition, raw_offset
+_EVENTS = f"""
+SELECT raw_partition, raw_offset, toUnixTimestamp64Micro(ingest_ts_utc), hex(raw) FROM {views.full_name(EVENTS)}
+WHERE instance_name = {{name:String}} AND derived_seq = 0 ORDER BY raw_partition, raw_offset
 """
 
 

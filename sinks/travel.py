@@ -23,11 +23,14 @@ from tradetape.processors.views.look import Look
 from tradetape.processors.views.plain import plain
 from tradetape.schemas import times, topics
 from tradetape.schemas.errors import TradetapeError
-from tradetape.sinks import queries, raws, snapshots
+from tradetape.sinks import queries, raws, snapshots, views
 from tradetape.sinks.snapshots import Snapshot
 from tradetape.sinks.store import Store
+from tradetape.sinks.tables import EVENTS, RISK
 
 Document = dict[str, Any]
+
+_EVENTS = views.full_name(EVENTS)
 
 
 class When(NamedTuple):
@@ -119,7 +122,7 @@ def position_timeline(
     known = raws.known(store, when.known_at)
     if when.at is None:
         asked = {"instance_name": name, "trading_pair": trading_pair}
-        shown = queries.rows(store, "pnl_timeline", asked)
+        shown = queries.rows(store, "pnl_timeline", asked, archived=True)
         rows = [row for row in shown if row["raw_offset"] <= known.get(row["raw_partition"], -1)]
     else:
         for partition, last in _partitions(store, name, when).items():
@@ -180,10 +183,10 @@ class _Past:
             return self._shown.get(owner)
         found = self._store.query(
             "SELECT toUnixTimestamp64Micro(ts_utc), toUnixTimestamp64Micro(ingest_ts_utc), connector_name, "
-            "trading_pair FROM tradetape.risk "
+            f"trading_pair FROM {views.full_name(RISK)} "
             "WHERE instance_name = {name:String} AND environment = {environment:String} "
             "AND account = {account:String} AND raw_partition = {partition:Int32} AND raw_offset <= {last:Int64} "
-            "ORDER BY raw_offset DESC LIMIT 1",
+            "ORDER BY raw_offset DESC, derived_seq DESC LIMIT 1",
             self._named(owner),
         )
         names = ("ts_utc", "ingest_ts_utc", "connector_name", "trading_pair")
@@ -192,7 +195,7 @@ class _Past:
     def entry(self, view: Document, owner: Owner) -> Document:
         """``view`` with the last record that it includes, where its fold began, and what judged its events then."""
         judged = self._store.query(
-            "SELECT DISTINCT core_version FROM tradetape.events WHERE instance_name = {name:String} "
+            f"SELECT DISTINCT core_version FROM {_EVENTS} WHERE instance_name = {{name:String}} "
             "AND environment = {environment:String} AND account = {account:String} "
             "AND raw_partition = {partition:Int32} AND raw_offset <= {last:Int64} ORDER BY core_version",
             self._named(owner),
@@ -224,7 +227,7 @@ def _instances(
     for partition, last in _partitions(store, name, when).items():
         past = _Past(store, schema_by_id, partition, last, when)
         owners = store.query(
-            "SELECT DISTINCT environment, account FROM tradetape.events WHERE instance_name = {name:String} "
+            f"SELECT DISTINCT environment, account FROM {_EVENTS} WHERE instance_name = {{name:String}} "
             "AND derived_seq = 0 AND raw_partition = {partition:Int32} AND raw_offset <= {last:Int64} "
             "AND ts_utc <= fromUnixTimestamp64Micro({at:Int64}, 'UTC') ORDER BY environment, account",
             {"name": name, "partition": partition, "last": last, "at": _bound(when.at)},
@@ -238,7 +241,7 @@ def _partitions(store: Store, name: str, when: When) -> dict[int, int]:
     """The partitions with events of the instance ``name`` up to ``when``, each with the last offset that counts."""
     known = raws.known(store, when.known_at)
     found = store.query(
-        "SELECT raw_partition, min(raw_offset) FROM tradetape.events WHERE instance_name = {name:String} "
+        f"SELECT raw_partition, min(raw_offset) FROM {_EVENTS} WHERE instance_name = {{name:String}} "
         "AND derived_seq = 0 AND ts_utc <= fromUnixTimestamp64Micro({at:Int64}, 'UTC') "
         "GROUP BY raw_partition ORDER BY raw_partition",
         {"name": name, "at": _bound(when.at)},
@@ -252,7 +255,7 @@ def _orders(
     """Orders of that id: environment, account, instance and connector, partition, and the offset of the last event."""
     events = store.query(
         "SELECT environment, account, instance_name, connector_name, raw_partition, raw_offset "
-        "FROM tradetape.events WHERE order_id = {order_id:String} AND derived_seq = 0 "
+        f"FROM {_EVENTS} WHERE order_id = {{order_id:String}} AND derived_seq = 0 "
         "AND ts_utc <= fromUnixTimestamp64Micro({at:Int64}, 'UTC') ORDER BY raw_partition, raw_offset",
         {"order_id": order_id, "at": _bound(at)},
     )

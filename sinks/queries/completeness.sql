@@ -1,7 +1,7 @@
 -- Per raw partition: verdicts stored or archived, their first and last offset, holes and doubles. Both must be 0 (P-03).
 -- What is archived counts through the ledger, once, also while it is leaving the store (G2, S4-02).
 SELECT raw_partition, count() AS rows, uniqExact(raw_offset) AS offsets, min(raw_offset) AS first,
-       max(raw_offset) AS last, last - first + 1 - offsets AS holes, rows - offsets AS doubles,
+       max(raw_offset) AS last, last + 1 - offsets AS holes, rows - offsets AS doubles,
        countIf(disposition = 'accepted') AS accepted, countIf(disposition = 'duplicate') AS duplicates,
        countIf(disposition = 'rejected') AS rejected, sum(is_archived) AS archived
 FROM

@@ -1,5 +1,6 @@
 -- Traces of rows that were changed or taken away: statements that alter rows, and offsets missing or doubled (S1-09).
--- No row means none was found. ClickHouse keeps the last statements that altered rows, 100 a table by default.
+-- No row means none was found. ClickHouse keeps the last statements that altered rows, 100 a table by default; those of
+-- `tradetape archive` are among them and name archive_leaving. What it took away is there, in its files: not missing.
 SELECT trace, table, what, at, raw_partition, rows
 FROM
 (
@@ -12,18 +13,17 @@ FROM
     WHERE database = 'tradetape' AND startsWith(name, 'patch-')
     UNION ALL
     SELECT if(missing > 0, 'missing', 'doubled') AS trace, 'events, quarantine' AS table,
-           concat('offsets ', toString(first), ' to ', toString(last)) AS what, NULL AS at, raw_partition,
+           concat('offsets 0 to ', toString(last)) AS what, NULL AS at, raw_partition,
            if(missing > 0, missing, doubled) AS rows
     FROM
     (
-        SELECT raw_partition, min(raw_offset) AS first, max(raw_offset) AS last,
-               last - first + 1 - toInt64(uniqExact(raw_offset)) AS missing,
+        SELECT raw_partition, max(raw_offset) AS last, last + 1 - toInt64(uniqExact(raw_offset)) AS missing,
                toInt64(count()) - toInt64(uniqExact(raw_offset)) AS doubled
         FROM
         (
-            SELECT raw_partition, raw_offset FROM tradetape.events WHERE derived_seq = 0
+            SELECT raw_partition, raw_offset FROM tradetape.events_all WHERE derived_seq = 0
             UNION ALL
-            SELECT raw_partition, raw_offset FROM tradetape.quarantine WHERE derived_seq = 0
+            SELECT raw_partition, raw_offset FROM tradetape.quarantine_all WHERE derived_seq = 0
         )
         GROUP BY raw_partition
     )

@@ -68,7 +68,7 @@ def of_event(event: Mapping[str, Any]) -> Record:
 
 
 def of_row(row: Mapping[str, Any]) -> Record:
-    """A row of ``stored.read``."""
+    """A row of ``stored.rows``."""
     return _record(
         row,
         ts_utc=row["ts_utc"],

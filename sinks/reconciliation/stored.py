@@ -1,14 +1,15 @@
-"""What ClickHouse holds, as reconciliation needs it: a source's rows, orders of an instance, figures, baselines."""
+"""What ClickHouse and its archive hold, as reconciliation needs it: a source's rows, named queries, baselines."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-from tradetape.sinks import queries, stored
+from tradetape.sinks import queries, stored, views
 from tradetape.sinks.reconciliation.differences import Acceptance, acceptances
 from tradetape.sinks.reconciliation.records import ABOUT_THE_SOURCE, COLUMNS, Record, of_row
 from tradetape.sinks.store import Store
+from tradetape.sinks.tables import EVENTS, QUARANTINE, Table
 
 _AT_ONCE = 5_000
 """Ids of one question."""
@@ -21,15 +22,15 @@ def rows(store: Store, sources: Collection[str]) -> Iterator[Record]:
 
     Raises what Store.raw raises.
     """
-    for table, disposition in (("events", "accepted"), ("quarantine", "rejected"), ("quarantine", "duplicate")):
+    for table, disposition in ((EVENTS, "accepted"), (QUARANTINE, "rejected"), (QUARANTINE, "duplicate")):
         yield from (of_row(row) for row in _rows(store, table, disposition, sources))
 
 
-def _rows(store: Store, table: str, disposition: str, sources: Collection[str]) -> Iterator[Mapping[str, Any]]:
+def _rows(store: Store, table: Table, disposition: str, sources: Collection[str]) -> Iterator[Mapping[str, Any]]:
     names = [name for name in COLUMNS if name != "event_id"]
     sql = f"""SELECT {", ".join(names)}, toString(event_id) AS event_id, disposition, raw_partition, raw_offset,
         payload, ifNull(toUnixTimestamp64Micro(ts_utc), 0) AS ts_utc, lower(hex(native)) AS native
-        FROM (SELECT * FROM tradetape.{table}
+        FROM (SELECT * FROM {views.full_name(table)}
             WHERE has(splitByChar('\\n', {{sources:String}}), toString(source_id)) AND derived_seq = 0
             AND disposition = {{disposition:String}} AND event_type NOT IN ({_CONTROL}))
         ORDER BY raw_partition, raw_offset"""
@@ -56,7 +57,7 @@ def accepted_elsewhere(store: Store, asked: Sequence[Record]) -> set[str]:
 def _known(store: Store, what: str, column: str, values: Collection[str]) -> Iterator[str]:
     ordered = sorted(values)
     for start in range(0, len(ordered), _AT_ONCE):
-        sql = f"""SELECT DISTINCT {what} AS name FROM tradetape.events
+        sql = f"""SELECT DISTINCT {what} AS name FROM {views.full_name(EVENTS)}
             WHERE derived_seq = 0 AND has(splitByChar('\\n', {{values:String}}), {column})"""
         for row in stored.answer(store, sql, {"values": "\n".join(ordered[start : start + _AT_ONCE])}):
             yield row["name"]
@@ -68,5 +69,5 @@ def baselines(store: Store) -> dict[str, Acceptance]:
 
 
 def named(store: Store, query: str, **params: str) -> list[dict[str, Any]]:
-    """The rows of a named query."""
-    return queries.rows(store, query, params)
+    """The rows of a named query over archived rows too."""
+    return queries.rows(store, query, params, archived=True)

@@ -136,6 +136,7 @@ def test_what_has_expired_leaves_and_is_still_there_to_ask(store: Store, archive
     check_gone(store)
     check_whole(store, before)
     assert completeness(store)["archived"] == 6
+    assert {row["trace"] for row in queries.rows(store, "immutability")} == {"statement"}
     assert b"".join(queries.run(store, "counts")) != counted
     assert b"".join(queries.run(store, "counts", archived=True)) == counted
     assert b"".join(queries.run(store, "completeness", archived=True)) == b"".join(queries.run(store, "completeness"))

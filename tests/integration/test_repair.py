@@ -10,7 +10,7 @@ from tests.folding import SCHEMAS
 from tests.integration.test_replay import LAST, LOG, engine, fill, from_store, rows, store
 
 from tradetape.processors.reading import RawRecord
-from tradetape.sinks import repair
+from tradetape.sinks import queries, repair
 from tradetape.sinks.repair import Repairer, Unrepairable
 from tradetape.sinks.store import Store
 from tradetape.sinks.tables import RISK
@@ -49,6 +49,9 @@ def test_holes_are_filled_to_the_last_digit(store: Store) -> None:
     kept = [row for row in whole if row.record["raw_offset"] not in gone]
     fill(store, kept)
     assert repair.holes(store) == {0: [(0, 0), (7, 9)]}
+    assert [row["holes"] for row in queries.rows(store, "completeness")] == [4]
+    traces = queries.rows(store, "immutability")
+    assert [(row["raw_partition"], row["rows"]) for row in traces if row["trace"] == "missing"] == [(0, 4)]
     done = repairer(store).repair(0, LAST + 1)
     assert (done.judged, done.events, done.rows) == (LAST + 1, len(gone), len(whole) - len(kept))
     assert repair.holes(store) == {}

@@ -6,6 +6,7 @@ import json
 import random
 import tomllib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from decimal import Decimal
 from functools import cache
 from itertools import count
@@ -44,11 +45,14 @@ from tradetape.sinks import (
     steps,
     stored,
     travel,
+    views,
     what_if,
 )
+from tradetape.sinks.archive import LEFT, Archive
 from tradetape.sinks.portfolio_check import PortfolioCheck
+from tradetape.sinks.reconciliation import stored as reconciled
 from tradetape.sinks.store import Store
-from tradetape.sinks.tables import ALERTS, PORTFOLIOS, QUARANTINE, TABLES, Table
+from tradetape.sinks.tables import ALERTS, PORTFOLIOS, QUARANTINE, RISK, RISK_LATEST, TABLES, Table
 from tradetape.sinks.travel import When
 
 pytestmark = pytest.mark.integration
@@ -209,6 +213,56 @@ def test_orders_positions_their_timeline_and_portfolios(store: Store) -> None:
     assert portfolio["found"]
     for found in portfolio["found"]:
         assert found == plain(stored.as_row(PORTFOLIOS, shown_last[book_of(found)]))
+
+
+@pytest.fixture
+def archive(store: Store, tmp_path: Path) -> Iterator[Archive]:
+    """An archive of the store; afterwards everything is in the tables again."""
+    yield Archive(store, tmp_path, str(tmp_path))
+    for name in (*(table.full_name for table in TABLES.values()), RISK_LATEST, views.LEDGER, LEFT):
+        store.command(f"TRUNCATE TABLE {name}")
+    views.refresh(store, "")
+    fill(store)
+
+
+def told(store: Store) -> dict[str, Any]:
+    """What is said of every instance, as of several times, event by event, and to reconcile it."""
+    answers: dict[str, Any] = {}
+    figures = {
+        (sent.record["instance_name"], sent.record["trading_pair"]) for sent in judged() if sent.topic == topics.RISK
+    }
+    for name, pair in sorted(figures):
+        for when in (travel.NOW, When(known_at=CUT), When(at=CUT)):
+            with suppress(TradetapeError):
+                answers[f"instance {name} {when}"] = travel.instance_at(store, SCHEMAS.get, name, when)
+            with suppress(TradetapeError):
+                answers[f"timeline {name} {pair} {when}"] = travel.position_timeline(
+                    store, SCHEMAS.get, name, pair, when
+                )
+        answers[f"steps {name}"] = list(steps.walk(store, SCHEMAS.get, name)[1])
+        answers[f"orders {name}"] = reconciled.named(store, "orders", instance_name=name)
+    rows = [(record.event_id, record.fields) for record in reconciled.rows(store, {"crash-1", "lines-1"})]
+    return answers | {
+        "rows": sorted(rows, key=lambda row: row[0]),
+        "parts": reconciled.named(store, "portfolio_parts"),
+        "figures": reconciled.named(store, "portfolio_figures"),
+    }
+
+
+@pytest.mark.req("S1-10", "S1-06", "S1-08", "S3-11", "P-06")
+@pytest.mark.usefixtures("our_schemas")
+def test_archived_rows_are_still_seen(store: Store, archive: Archive) -> None:
+    before = told(store)
+    assert {manifest.table for manifest in archive.run("2999-01-01")} == {table.name for table in TABLES.values()}
+    assert told(store) == before
+    assert verify(store).agrees
+    # Nor does a row where no record is hide there.
+    beyond = some(RISK) | {"raw_offset": 100_000, "event_type": "market_price", "trading_pair": "A-B"}
+    land(store, RISK, [beyond, beyond | {"raw_offset": 100_001}])
+    archive.run("2999-01-01")
+    assert {found.place for found in verify(store).others} == {
+        f"{beyond['raw_partition']}:{offset}:{beyond['derived_seq']}" for offset in (100_000, 100_001)
+    }
 
 
 @pytest.mark.req("S2-03")
