@@ -32,7 +32,7 @@ def run(
     Raises TradetapeError where Kafka, the registry or ClickHouse does not answer or nothing is there to compare.
     """
     store = Store(found.clickhouse_url)
-    last = raws.last_stored(store)
+    last = raws.last_stored(store, patience)
     offsets = completeness.kafka_offsets(found.bootstrap_servers) if from_topic else {}
     there = sorted(offsets if from_topic else last)
     _check(there, partitions, last)

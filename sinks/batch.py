@@ -12,6 +12,10 @@ from tradetape.schemas.codec import HEADER
 from tradetape.sinks.ledger import Identity
 from tradetape.sinks.tables import ALERTS, EVENTS, PORTFOLIOS, QUARANTINE, RISK, Table
 
+MAX_ROWS = 50_000
+MAX_BYTES = 32 * 1024 * 1024
+"""Records of one topic partition that are landed together; a larger one is landed alone."""
+
 UNSTORABLE = "unstorable"
 """Reason code of a record that ClickHouse refused; derived_seq 0 in quarantine is an event, above it is an output."""
 

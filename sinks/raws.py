@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from time import sleep
 from typing import NamedTuple
 
 from tradetape.processors.reading import RawRecord
 from tradetape.schemas import topics
 from tradetape.schemas.errors import TradetapeError
 from tradetape.sinks import stored, views
-from tradetape.sinks.batch import STREAMS, UNSTORABLE
+from tradetape.sinks.batch import MAX_ROWS, STREAMS, UNSTORABLE
 from tradetape.sinks.store import UNKNOWN_TABLES, QueryRefused, Store
 from tradetape.sinks.stored import Stored
+from tradetape.sinks.tables import ARCHIVE_RUNS, EVENTS, QUARANTINE
 
 _ALONE = f"length(reasons) = 1 AND reasons[1] = '{UNSTORABLE}'"
 _LOST = f"({_ALONE} AND raw_schema_id = -1)"
@@ -26,6 +28,34 @@ _BETWEEN = "raw_partition = {partition:Int32} AND raw_offset BETWEEN {first:Int6
 _LATER = "ingest_ts_utc > fromUnixTimestamp64Micro({known_at:Int64}, 'UTC')"
 
 
+_HOLES = f"""
+SELECT raw_partition, before + 1, first - 1 FROM
+(
+    SELECT raw_partition, first,
+           ifNull(maxOrNull(last) OVER (PARTITION BY raw_partition ORDER BY first
+                                        ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING),
+                  toInt64(transform(raw_partition, {{begins}}, 0)) - 1) AS before
+    FROM
+    (
+        SELECT raw_partition, raw_offset AS first, raw_offset AS last FROM {EVENTS.full_name} WHERE derived_seq = 0
+        UNION ALL
+        SELECT raw_partition, raw_offset AS first, raw_offset AS last FROM {QUARANTINE.full_name} WHERE derived_seq = 0
+        UNION ALL
+        SELECT raw_partition, first, last FROM {ARCHIVE_RUNS}
+        WHERE derived_seq = 0 AND table_name IN ('{EVENTS.name}', '{QUARANTINE.name}')
+    )
+    WHERE {{within}}
+)
+WHERE first > before + 1
+ORDER BY raw_partition, first
+"""
+
+LANDING_SECONDS = 2.0
+"""In which a batch that is being landed has landed: what is missing after that is missing."""
+
+_LOOK_AGAIN = 0.1
+
+
 class Last(NamedTuple):
     """The last record of a stretch: what names it."""
 
@@ -35,8 +65,20 @@ class Last(NamedTuple):
     ingest_ts_utc: int
 
 
-def last_stored(store: Store) -> dict[int, int]:
-    """The last raw offset with a verdict in the store, by partition; empty where nothing is stored yet."""
+def last_stored(store: Store, patience: float = LANDING_SECONDS) -> dict[int, int]:
+    """The last raw offset with a verdict in the store, by partition; empty where nothing is stored yet.
+
+    A batch lands table by table: where one below that offset may be on its way, it is waited for, ``patience`` seconds.
+    """
+    last = _high_water(store)
+    tail = {partition: (max(0, offset - MAX_ROWS + 1), offset) for partition, offset in last.items()}
+    while patience > 0 and _holes(store, tail):
+        sleep(_LOOK_AGAIN)
+        patience -= _LOOK_AGAIN
+    return last
+
+
+def _high_water(store: Store) -> dict[int, int]:
     try:
         marks = store.high_water(STREAMS[topics.AUDITED].sources)
     except QueryRefused as error:
@@ -44,6 +86,25 @@ def last_stored(store: Store) -> dict[int, int]:
             raise
         marks = {}
     return {partition: mark.raw_offset for partition, mark in sorted(marks.items())}
+
+
+def holes(store: Store) -> dict[int, list[tuple[int, int]]]:
+    """Stretches of raw offsets without a verdict below the last one stored, both ends included, by partition."""
+    return _holes(store, {partition: (0, offset) for partition, offset in last_stored(store).items()})
+
+
+def _holes(store: Store, ranges: Mapping[int, tuple[int, int]]) -> dict[int, list[tuple[int, int]]]:
+    """The holes within ``ranges``, by partition the first and the last offset."""
+    found: dict[int, list[tuple[int, int]]] = {}
+    if ranges:
+        within = " OR ".join(
+            f"(raw_partition = {partition} AND last >= {first} AND first <= {last})"
+            for partition, (first, last) in ranges.items()
+        )
+        begins = f"[{', '.join(map(str, ranges))}], [{', '.join(str(first) for first, _ in ranges.values())}]"
+        for partition, first, last in store.query(_HOLES.format(within=within, begins=begins)):
+            found.setdefault(int(partition), []).append((int(first), int(last)))
+    return found
 
 
 def known(store: Store, known_at: int | None) -> dict[int, int]:

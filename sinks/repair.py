@@ -34,26 +34,6 @@ AT_ONCE = 10_000
 SINK = "repair"
 """Who landed it, in the ingest ledger."""
 
-_HOLES = """
-SELECT raw_partition, before + 1, first - 1 FROM
-(
-    SELECT raw_partition, first,
-           ifNull(maxOrNull(last) OVER (PARTITION BY raw_partition ORDER BY first
-                                        ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), -1) AS before
-    FROM
-    (
-        SELECT raw_partition, raw_offset AS first, raw_offset AS last FROM tradetape.events WHERE derived_seq = 0
-        UNION ALL
-        SELECT raw_partition, raw_offset AS first, raw_offset AS last FROM tradetape.quarantine WHERE derived_seq = 0
-        UNION ALL
-        SELECT raw_partition, first, last FROM tradetape.archive_runs
-        WHERE derived_seq = 0 AND table_name IN ('events', 'quarantine')
-    )
-)
-WHERE first > before + 1
-ORDER BY raw_partition, first
-"""
-
 Fetch = Callable[[int, int, int], Iterator[RawRecord]]
 """Raw records of a partition of ``tradetape.events`` from one offset to before another, as far as they are there."""
 
@@ -70,14 +50,6 @@ class Repaired:
     judged: int = 0
     rows: int = 0
     events: int = 0
-
-
-def holes(store: Store) -> dict[int, list[tuple[int, int]]]:
-    """Stretches of raw offsets without a verdict below the last one stored, both ends included, by partition."""
-    found: dict[int, list[tuple[int, int]]] = {}
-    for partition, first, last in store.query(_HOLES):
-        found.setdefault(int(partition), []).append((int(first), int(last)))
-    return found
 
 
 class Repairer:

@@ -16,11 +16,11 @@ _MOST = 100
 
 def find(store: Store, patience: float = PATIENCE) -> list[Difference]:
     """The first such rows. One may come before its verdict, for each topic is landed by itself: it is waited for."""
-    found = _find(store, raws.last_stored(store))
+    found = _find(store, raws.last_stored(store, patience))
     while found and patience > 0:
         sleep(_LOOK_AGAIN)
         patience -= _LOOK_AGAIN
-        found = _find(store, raws.last_stored(store))
+        found = _find(store, raws.last_stored(store, patience))
     return found
 
 

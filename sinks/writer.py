@@ -17,7 +17,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from tradetape.schemas.crashpoints import reach
 from tradetape.schemas.errors import TradetapeError
 from tradetape.sinks import intents
-from tradetape.sinks.batch import STREAMS, Record
+from tradetape.sinks.batch import MAX_BYTES, MAX_ROWS, STREAMS, Record
 from tradetape.sinks.intents import Intent
 from tradetape.sinks.landing import Entry, Landing, Reached
 from tradetape.sinks.ledger import parse_key
@@ -26,8 +26,6 @@ from tradetape.sinks.store import StoreUnavailable
 log = logging.getLogger("tradetape.sink")
 
 GROUP = "tradetape-sink"
-MAX_ROWS = 50_000
-MAX_BYTES = 32 * 1024 * 1024
 # An insert costs about 25 ms of CPU however small it is, and there are up to 12 topic partitions: a quarter of a
 # second keeps rows visible within one, and the rest as long as the last round took keeps half the time free.
 LINGER_SECONDS = 0.25

@@ -30,6 +30,7 @@ from tradetape.sinks.batch import STREAMS
 from tradetape.sinks.landing import Landing
 from tradetape.sinks.ledger import BadKey, Hole
 from tradetape.sinks.migrate import migrate
+from tradetape.sinks.replay import PATIENCE
 from tradetape.sinks.store import Store, StoreUnavailable
 from tradetape.sinks.writer import RETRY_SECONDS, RegistryUnavailable, Writer, consumer_config
 
@@ -47,49 +48,11 @@ def main(environment: Mapping[str, str] = os.environ) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     # One line per request to the registry.
     logging.getLogger("httpx2").setLevel(logging.WARNING)
-    stopping = threading.Event()
-    stop_writer: list[Callable[[], None]] = []
-
-    def on_signal(*_: object) -> None:
-        stopping.set()
-        for stop in stop_writer:
-            stop()
-
-    signal.signal(signal.SIGTERM, on_signal)
-    signal.signal(signal.SIGINT, on_signal)
+    stop = _Stop()
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
     try:
-        bootstrap, registry_url, clickhouse_url = _addresses(environment)
-        store = Store(clickhouse_url)
-        if not _wait_for(stopping, "ClickHouse", lambda: _migrate(store, environment.get(cluster.SETTING, ""))):
-            return 0
-        registry = Registry(registry_url)
-        member = environment.get("TRADETAPE_SINK_ID", "")
-        ready_file = environment.get("TRADETAPE_READY_FILE", "")
-        on_assigned = Path(ready_file).touch if ready_file else None
-        hole: Hole | None = None
-        fenced = -math.inf
-        while not stopping.is_set():
-            consumer = Consumer(consumer_config(bootstrap, member))
-            if not _wait_for(stopping, "Kafka", lambda c=consumer: _check_topics(c)):  # type: ignore[misc]
-                consumer.close()
-                return 0
-            writer = Writer(consumer, Landing(store, _schemas(registry), member), on_assigned=on_assigned)
-            stop_writer[:] = [writer.stop]
-            if stopping.is_set():
-                writer.stop()
-            try:
-                writer.run()
-                break
-            except Hole as error:
-                if error == hole:
-                    raise
-                hole = error
-                _repair(error, store, registry, bootstrap)
-            except KafkaException as error:
-                if not _is_fenced(error) or time.monotonic() - fenced < FENCED_SECONDS:
-                    raise
-                fenced = time.monotonic()
-                log.warning("joining again: %s", error)
+        _run(environment, stop)
     except (Hole, BadKey) as error:
         log.critical("HOLE %s; nothing behind it is committed", error)
         return EXIT_HOLE
@@ -101,6 +64,60 @@ def main(environment: Mapping[str, str] = os.environ) -> int:
         return 1
     log.info("sink stopped")
     return 0
+
+
+class _Stop:
+    """Hears the signals, and tells who waits and the writer that runs."""
+
+    def __init__(self) -> None:
+        self.event = threading.Event()
+        self._writer: Writer | None = None
+
+    def __call__(self, *_: object) -> None:
+        self.event.set()
+        if self._writer is not None:
+            self._writer.stop()
+
+    def watch(self, writer: Writer) -> None:
+        """From now on ``writer`` is the one that runs."""
+        self._writer = writer
+        if self.event.is_set():
+            writer.stop()
+
+
+def _run(environment: Mapping[str, str], stop: _Stop) -> None:
+    """Write until ``stop``; a hole is repaired once, and who was fenced joins again. Raises what ``main`` reports."""
+    bootstrap, registry_url, clickhouse_url = _addresses(environment)
+    store = Store(clickhouse_url)
+    if not _wait_for(stop.event, "ClickHouse", lambda: _migrate(store, environment.get(cluster.SETTING, ""))):
+        return
+    registry = Registry(registry_url)
+    member = environment.get("TRADETAPE_SINK_ID", "")
+    ready_file = environment.get("TRADETAPE_READY_FILE", "")
+    on_assigned = Path(ready_file).touch if ready_file else None
+    hole: Hole | None = None
+    fenced = -math.inf
+    while not stop.event.is_set():
+        consumer = Consumer(consumer_config(bootstrap, member))
+        if not _wait_for(stop.event, "Kafka", lambda c=consumer: _check_topics(c)):  # type: ignore[misc]
+            consumer.close()
+            return
+        writer = Writer(consumer, Landing(store, _schemas(registry), member), on_assigned=on_assigned)
+        stop.watch(writer)
+        try:
+            writer.run()
+        except Hole as error:
+            if error == hole:
+                raise
+            hole = error
+            # What another sink has read of figures and alerts lands meanwhile, and is not inserted twice.
+            if not stop.event.wait(PATIENCE):
+                _repair(error, store, registry, bootstrap)
+        except KafkaException as error:
+            if not _is_fenced(error) or time.monotonic() - fenced < FENCED_SECONDS:
+                raise
+            fenced = time.monotonic()
+            log.warning("joining again: %s", error)
 
 
 def _is_fenced(error: KafkaException) -> bool:

@@ -29,11 +29,11 @@ def repair(
     """
     from tradetape.infra import settings
     from tradetape.infra.repair import run
-    from tradetape.sinks import repair as repairs
+    from tradetape.sinks import raws
     from tradetape.sinks.store import Store
 
     found = settings.load(home)
-    holes = repairs.holes(Store(found.clickhouse_url))
+    holes = raws.holes(Store(found.clickhouse_url))
     if partitions:
         holes = {partition: ranges for partition, ranges in holes.items() if partition in partitions}
     if output == "table":

@@ -21,7 +21,7 @@ from tradetape.infra.cli.main import run
 from tradetape.schemas import topics
 from tradetape.schemas.errors import TradetapeError
 from tradetape.sinks import archive as steps
-from tradetape.sinks import cluster, migrate, queries, repair, retention, stored, views
+from tradetape.sinks import cluster, migrate, queries, raws, retention, stored, views
 from tradetape.sinks.archive import LEFT, Archive, NotVerified
 from tradetape.sinks.batch import STREAMS
 from tradetape.sinks.landing import Landing, Reached
@@ -107,7 +107,7 @@ def check_whole(store: Store, before: list[stored.Stored]) -> None:
     row = completeness(store)
     assert (row["rows"], row["offsets"], row["holes"], row["doubles"]) == (len(ROWS), len(ROWS), 0, 0)
     assert (row["accepted"], row["duplicates"], row["rejected"]) == (8, 1, 1)
-    assert repair.holes(store) == {}
+    assert raws.holes(store) == {}
 
 
 def check_gone(store: Store) -> None:
@@ -249,7 +249,7 @@ def test_the_sink_takes_what_is_archived_for_stored(store: Store, archive: Archi
     new = Landing(store, schema_by_id).land(AUDITED, 0, Reached(), [record("audited", audited(10))])
     assert new.landed == 1
     Landing(store, schema_by_id).insert(AUDITED, 0, [record("audited", audited(13))])
-    assert repair.holes(store) == {0: [(11, 12)]}
+    assert raws.holes(store) == {0: [(11, 12)]}
     assert completeness(store)["holes"] == 2
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.folding import SCHEMAS
 from tests.integration.test_replay import LAST, LOG, engine, fill, from_store, rows, store
 
+from tradetape.infra import repair as running
+from tradetape.infra.settings import Settings
 from tradetape.processors.reading import RawRecord
-from tradetape.sinks import queries, repair
+from tradetape.sinks import queries, raw_log, raws
 from tradetape.sinks.repair import Repairer, Unrepairable
 from tradetape.sinks.store import Store
 from tradetape.sinks.tables import RISK
@@ -48,13 +51,13 @@ def test_holes_are_filled_to_the_last_digit(store: Store) -> None:
     whole = rows()
     kept = [row for row in whole if row.record["raw_offset"] not in gone]
     fill(store, kept)
-    assert repair.holes(store) == {0: [(0, 0), (7, 9)]}
+    assert raws.holes(store) == {0: [(0, 0), (7, 9)]}
     assert [row["holes"] for row in queries.rows(store, "completeness")] == [4]
     traces = queries.rows(store, "immutability")
     assert [(row["raw_partition"], row["rows"]) for row in traces if row["trace"] == "missing"] == [(0, 4)]
     done = repairer(store).repair(0, LAST + 1)
     assert (done.judged, done.events, done.rows) == (LAST + 1, len(gone), len(whole) - len(kept))
-    assert repair.holes(store) == {}
+    assert raws.holes(store) == {}
     outcome = from_store(store)
     assert (outcome.agrees, outcome.equal) == (True, len(whole))
     assert repairer(store).repair(0, LAST + 1).rows == 0
@@ -67,6 +70,21 @@ def test_a_missing_figure_and_a_verdict_without_its_figure(store: Store) -> None
     fill(store, [row for row in whole if row not in (figures[1], verdict)])
     assert repairer(store).repair(0, LAST + 1).rows == 2
     assert from_store(store).equal == len(whole)
+
+
+def test_what_the_sink_is_about_to_land_is_not_missing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = rows()
+    figures = [row for row in whole if row.table is RISK]
+    on_its_way = figures[-2:]
+    fill(store, [row for row in whole if row not in (figures[1], *on_its_way)])
+    monkeypatch.setattr(running, "Registry", lambda _: Ids())
+    monkeypatch.setattr(raw_log, "writer_schemas", lambda _: SCHEMAS.get)
+    monkeypatch.setattr(raw_log, "records", lambda *_: iter(()))
+    found = Settings(Path(), "", "", store.url, "tradetape", 1, Path())
+    (done,) = running.run(found, [0], wait=lambda _: fill(store, on_its_way))
+    assert done.rows == 1
+    outcome = from_store(store)
+    assert (outcome.agrees, outcome.equal) == (True, len(whole))
 
 
 def test_what_kafka_no_longer_has_is_said(store: Store) -> None:

@@ -15,7 +15,7 @@ from tradetape.schemas import topics
 from tradetape.schemas.catalogue import output_schema
 from tradetape.schemas.codec import HEADER
 from tradetape.schemas.errors import TradetapeError
-from tradetape.sinks import migrate
+from tradetape.sinks import landing, migrate, raws
 from tradetape.sinks.batch import STREAMS, Record, token
 from tradetape.sinks.landing import Landed, Landing, Reached
 from tradetape.sinks.ledger import Hole, Identity, Position
@@ -132,6 +132,37 @@ def test_a_running_insert_is_found_by_its_comment(store: Store, server: Server) 
     eventually(lambda: store.is_inserting("slow one"), 10, "the statement runs")
     runner.join()
     assert not store.is_inserting("slow one")
+
+
+@pytest.mark.req("P-03", "P-11")
+def test_a_batch_that_is_landing_has_no_holes(store: Store, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits, landed = threading.Event(), threading.Event()
+    found: list[tuple[object, object]] = []
+
+    def wait(_: float) -> None:
+        waits.set()
+        assert landed.wait(60)
+
+    def look() -> None:
+        other = Store(server.url)
+        found.append((raws.last_stored(other), raws.holes(other)))
+        other.close()
+
+    looking = threading.Thread(target=look)
+
+    def between(point: str) -> None:
+        if point == "sink.between_inserts":
+            # The accepted ones are there, 2, 4 and 5 are not.
+            assert stored_offsets(store) == [0, 1, 3, 6]
+            looking.start()
+            assert waits.wait(60), "half a batch passed for all of it"
+
+    monkeypatch.setattr(raws, "sleep", wait)
+    monkeypatch.setattr(landing, "reach", between)
+    land(store, verdicts(*range(7)))
+    landed.set()
+    looking.join()
+    assert found == [({0: 6}, {})]
 
 
 def test_migrations_run_once_and_two_may_run_at_once(server: Server, store: Store) -> None:
