@@ -1,6 +1,6 @@
 """Avro Object Container Files built from bodies that nobody decoded (pure).
 
-A Kafka value is the registry's framing and an Avro body; a container is a header with the writer's schema and blocks
+A Kafka value is the registry's framing and an Avro body; a container is a header with the writer's schema and a block
 of such bodies. So rows reach ClickHouse without being decoded here, the original bytes untouched.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from tradetape.schemas.catalogue import Schema
 
@@ -16,15 +16,19 @@ _MAGIC = b"Obj\x01"
 SYNC_BYTES = 16
 
 
-def zigzag(number: int) -> bytes:
-    """``number`` (≥ 0) as an Avro long."""
-    number <<= 1
+def varint(number: int) -> bytes:
+    """``number`` (≥ 0), seven bits a byte, the lowest first: a length in ClickHouse's RowBinary."""
     out = bytearray()
     while number > 0x7F:
         out.append((number & 0x7F) | 0x80)
         number >>= 7
     out.append(number)
     return bytes(out)
+
+
+def zigzag(number: int) -> bytes:
+    """``number`` (≥ 0) as an Avro long."""
+    return varint(number << 1)
 
 
 def _string(value: bytes) -> bytes:
@@ -40,15 +44,6 @@ class Container:
         meta = _string(b"avro.codec") + _string(b"null") + _string(b"avro.schema") + _string(text)
         self._header = _MAGIC + zigzag(2) + meta + zigzag(0) + self._sync
 
-    def pack(self, bodies: Sequence[bytes], block_rows: int = 0) -> bytes:
-        """A container of ``bodies`` in their order, ``block_rows`` to a block (0: all in one)."""
-        return b"".join(self._pieces(bodies, block_rows or len(bodies)))
-
-    def _pieces(self, bodies: Sequence[bytes], block_rows: int) -> Iterator[bytes]:
-        yield self._header
-        for start in range(0, len(bodies), max(block_rows, 1)):
-            block = bodies[start : start + block_rows]
-            yield zigzag(len(block))
-            yield zigzag(sum(map(len, block)))
-            yield from block
-            yield self._sync
+    def pack(self, bodies: Sequence[bytes]) -> bytes:
+        """A container of ``bodies`` in their order, in one block."""
+        return b"".join((self._header, zigzag(len(bodies)), zigzag(sum(map(len, bodies))), *bodies, self._sync))

@@ -12,6 +12,7 @@ from tradetape.processors.replay import Replay
 from tradetape.processors.version import CORE_VERSION, STATE_VERSION
 from tradetape.schemas.errors import TradetapeError
 from tradetape.sinks import raws
+from tradetape.sinks.container import varint
 from tradetape.sinks.raws import Last
 from tradetape.sinks.store import Store
 
@@ -86,7 +87,7 @@ def write(store: Store, partition: int, last: int, schema_by_id: SchemaById) -> 
     snapshot = Snapshot(raws.last_of(store, partition, last), len(replay.store), snapshots.digest(packed))
     for number, row in enumerate(_rows(snapshot, packed)):
         token = f"snapshot:{partition}:{last}:{number}:{CORE_VERSION}:{STATE_VERSION}:{snapshot.sha256}"
-        store.append(TABLE, _COLUMNS, row, token)
+        store.insert_binary(TABLE, _COLUMNS, row, token)
     return snapshot
 
 
@@ -133,10 +134,5 @@ def _rows(snapshot: Snapshot, packed: bytes) -> Iterator[bytes]:
 
 
 def _text(value: bytes) -> bytes:
-    """A String of RowBinary: its length, seven bits a byte, the lowest first, and its bytes."""
-    length, size = len(value), bytearray()
-    while length > 0x7F:
-        size.append(length & 0x7F | 0x80)
-        length >>= 7
-    size.append(length)
-    return bytes(size) + value
+    """A String of RowBinary."""
+    return varint(len(value)) + value

@@ -142,7 +142,6 @@ class Store:
             **_ONE_BLOCK,
             "insert_deduplication_token": token,
             "use_structure_from_insertion_table_in_table_functions": 0,
-            "async_insert": 0,
             # On a cluster: an answer means that the shard has it.
             "distributed_foreground_insert": 1,
             # What is there already still goes on to the views, which may have missed it when ClickHouse died.
@@ -150,11 +149,8 @@ class Store:
             "log_comment": comment,
         }
         try:
-            with self._errors():
-                # A view goes out as it is; bytes would be copied, and decoded to guess whether the statement reads.
-                self._connected().raw_insert(
-                    statement, insert_block=memoryview(container.pack(bodies)), settings=settings, fmt="Avro"
-                )
+            # A view goes out as it is; bytes would be copied, and decoded to guess whether the statement reads.
+            self._insert(statement, memoryview(container.pack(bodies)), "Avro", settings)
         except QueryRefused as error:
             if error.code in _DATA_CODES:
                 raise BatchRefused(error.code, error.message) from error
@@ -162,9 +158,19 @@ class Store:
 
     def insert_json(self, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """Insert ``rows`` of plain values into ``table`` (its full name)."""
+        self._insert(table, b"\n".join(map(orjson.dumps, rows)), "JSONEachRow")
+
+    def insert_binary(self, table: str, columns: Sequence[str], rows: bytes, token: str) -> None:
+        """Land ``rows``, written as RowBinary of ``columns``, in ``table``; the same ``token`` again lands nothing."""
+        settings = {**_ONE_BLOCK, "insert_deduplication_token": token}
+        self._insert(f"{table} ({', '.join(columns)})", rows, "RowBinary", settings)
+
+    def _insert(
+        self, target: str, data: bytes | memoryview, data_format: str, settings: Mapping[str, Any] | None = None
+    ) -> None:
+        settings = {**(settings or {}), "async_insert": 0}
         with self._errors():
-            data = b"\n".join(map(orjson.dumps, rows))
-            self._connected().raw_insert(table, insert_block=data, settings={"async_insert": 0}, fmt="JSONEachRow")
+            self._connected().raw_insert(target, insert_block=data, settings=settings, fmt=data_format)
 
     def is_inserting(self, comment: str) -> bool:
         """Whether an insert under this ``comment`` is running on the server that answers."""
@@ -179,14 +185,6 @@ class Store:
             f"INSERT INTO {target} SELECT * FROM {table.full_name} WHERE raw_partition = {raw_partition:d} "
             f"AND raw_offset BETWEEN {first_offset:d} AND {last_offset:d}"
         )
-
-    def append(self, table: str, columns: Sequence[str], rows: bytes, token: str) -> None:
-        """Land ``rows``, written as RowBinary of ``columns``, in ``table``; the same ``token`` again lands nothing."""
-        settings = {**_ONE_BLOCK, "insert_deduplication_token": token, "async_insert": 0}
-        with self._errors():
-            self._connected().raw_insert(
-                table, column_names=list(columns), insert_block=rows, settings=settings, fmt="RowBinary"
-            )
 
     def stored(
         self, sources: Sequence[tuple[Table, str]], raw_partition: int, first_offset: int, last_offset: int
