@@ -1,4 +1,4 @@
-"""The statements of the migrations for a ClickHouse cluster: the same files, replicated and sharded (pure).
+"""The statements of the migrations for a ClickHouse cluster: the same files, replicated and sharded.
 
 A table ``x`` with raw partitions becomes ``x_local``, replicated on the replicas of each shard, and ``x``, distributed
 over the shards by raw partition: so a batch of the sink lands on one shard, in one insert, under its token. The
@@ -12,6 +12,7 @@ import re
 from collections.abc import Sequence
 
 from tradetape.schemas.errors import TradetapeError
+from tradetape.sinks.store import Store
 from tradetape.sinks.tables import DATABASE, RISK_LATEST, TABLES
 
 SETTING = "TRADETAPE_CLICKHOUSE_CLUSTER"
@@ -33,6 +34,15 @@ _ALTER = re.compile(rf"ALTER TABLE {_NAME}\s+(.*)\Z", re.DOTALL)
 _INSERT = re.compile(rf"INSERT INTO {_NAME}\b")
 _ENGINE = re.compile(r"ENGINE = (Replacing)?MergeTree(?:\((\w+)\))?")
 _WINDOW = "non_replicated_deduplication_window"
+
+
+def command(store: Store, sql: str, cluster: str) -> None:
+    """Run ``sql``, written for one server, on ``cluster``; on the server that answers where that is empty.
+
+    Raises what ``render`` and Store.command raise.
+    """
+    for statement in render(sql, cluster) if cluster else (sql,):
+        store.command(statement)
 
 
 def render(sql: str, cluster: str) -> Sequence[str]:

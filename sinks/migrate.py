@@ -71,7 +71,7 @@ def migrate(store: Store, migrations: Sequence[Migration] | None = None, cluster
     applied = _applied(store)
     if applied is None:
         for sql in (_CREATE_DATABASE, _CREATE_LEDGER):
-            _command(store, sql, cluster)
+            clusters.command(store, sql, cluster)
         applied = _applied(store) or {}
     newer = sorted(set(applied) - {migration.version for migration in known})
     if newer:
@@ -103,13 +103,8 @@ def _applied(store: Store) -> dict[int, str] | None:
         return None
 
 
-def _command(store: Store, sql: str, cluster: str) -> None:
-    for statement in clusters.render(sql, cluster) if cluster else (sql,):
-        store.command(statement)
-
-
 def _apply(store: Store, migration: Migration, cluster: str) -> None:
-    _command(store, migration.sql, cluster)
+    clusters.command(store, migration.sql, cluster)
     # The token makes a second runner's entry the same entry.
     store.command(
         f"INSERT INTO {LEDGER} (version, name, sha256) "

@@ -61,8 +61,12 @@ def parquet(path: str, columns: Mapping[str, str]) -> str:
 
 def columns(store: Store) -> dict[str, dict[str, str]]:
     """Column → type of every table of the record: what a row has, and what is derived from it as it is inserted."""
+    return _columns(_described(store))
+
+
+def _columns(described: Sequence[tuple[str, str, str, str, str]]) -> dict[str, dict[str, str]]:
     found: dict[str, dict[str, str]] = {}
-    for table, name, of, kind, _ in _described(store):
+    for table, name, of, kind, _ in described:
         if kind != "ALIAS":
             found.setdefault(table, {})[name] = of
     return found
@@ -80,10 +84,7 @@ def refresh(store: Store, folder: str | None = None, cluster: str = "") -> None:
     made_of = {table: comment for table, name, _, _, comment in described if name == retention.COLUMN}
     for table in TABLES.values():
         _retention(store, table, made_of.get(table.name), cluster)
-    of_table: dict[str, dict[str, str]] = {}
-    for name, column, of, kind, _ in described:
-        if kind != "ALIAS":
-            of_table.setdefault(name, {})[column] = of
+    of_table = _columns(described)
     wanted = {f"{EVENTS.name}_{name}": _of_class(name, list(of_table[EVENTS.name])) for name in retention.classes()}
     folder = _folder(there) if folder is None else folder
     for table in TABLES.values():
@@ -92,7 +93,7 @@ def refresh(store: Store, folder: str | None = None, cluster: str = "") -> None:
         made = orjson.dumps({"folder": folder, "sha256": _hash(select)}).decode()
         if there.get(name) != made:
             sql = f"CREATE OR REPLACE VIEW {DATABASE}.{name} AS {select} COMMENT {quoted(made)}"
-            _command(store, sql, cluster)
+            clusters.command(store, sql, cluster)
 
 
 def _retention(store: Store, table: Table, made_of: str | None, cluster: str) -> None:
@@ -101,7 +102,7 @@ def _retention(store: Store, table: Table, made_of: str | None, cluster: str) ->
         return
     column = f"{retention.COLUMN} LowCardinality(String) ALIAS {expression} COMMENT '{_hash(expression)}'"
     verb = "ADD COLUMN IF NOT EXISTS" if made_of is None else "MODIFY COLUMN"
-    _command(store, f"ALTER TABLE {table.full_name}\n    {verb} {column}", cluster)
+    clusters.command(store, f"ALTER TABLE {table.full_name}\n    {verb} {column}", cluster)
 
 
 def _of_class(name: str, columns: Sequence[str]) -> str:
@@ -136,11 +137,6 @@ def _comments(store: Store) -> dict[str, str]:
 def _folder(comments: Mapping[str, str]) -> str:
     comment = comments.get(f"{EVENTS.name}_all")
     return str(orjson.loads(comment)["folder"]) if comment else ""
-
-
-def _command(store: Store, sql: str, cluster: str) -> None:
-    for statement in clusters.render(sql, cluster) if cluster else (sql,):
-        store.command(statement)
 
 
 def _hash(text: str) -> str:
