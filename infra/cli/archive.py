@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from tradetape.infra.cli import answers
+from tradetape.infra.cli.folding import open_store
 from tradetape.infra.cli.options import home_option, output_option
 from tradetape.schemas.errors import TradetapeError
 
@@ -49,10 +50,8 @@ def archive(  # noqa: PLR0917 (click passes them by name)
     the same command does the rest. Queries reach archived rows as tradetape.events_all, risk_all and so on.
     """
     from tradetape.infra import archive as archives
-    from tradetape.infra import settings
     from tradetape.infra.files import locked
     from tradetape.sinks import cluster
-    from tradetape.sinks.store import Store
 
     if [before is not None, list_files, verify_files].count(True) != 1:
         raise TradetapeError("what is to be done?", hint="give one of --before YYYY-MM-DD, --list and --verify")
@@ -61,16 +60,16 @@ def archive(  # noqa: PLR0917 (click passes them by name)
             "a cluster's tables are not archived from here",
             hint=f"see docs/guides/archive-and-backup.md, or unset {cluster.SETTING}",
         )
-    store = Store(settings.load(home, require=("clickhouse_url",)).clickhouse_url)
+    store = open_store(home)
     opened, root = archives.open_archive(store, home, folder, seen_as)
     if list_files:
-        _show((_row(manifest) for manifest in opened.manifests()), _FILE, output)
+        answers.show((_row(manifest) for manifest in opened.manifests()), _FILE, output)
     elif verify_files:
         context.exit(_verify(opened, output))
     elif before is not None:
         day = archives.check_day(before.date(), _today())
         if dry_run:
-            _show(
+            answers.show(
                 (
                     {"table": g.table, "date": g.day, "instance_name": g.instance_name, "rows": g.rows}
                     for g in opened.plan(day)
@@ -96,7 +95,7 @@ def _run(opened: Archive, day: str, root: Path, output: str) -> None:
 def _verify(opened: Archive, output: str) -> int:
     problems = [{"path": problem.path, "problem": problem.what} for problem in opened.verify()]
     if output == "json":
-        _show(problems, ("path", "problem"), output)
+        answers.show(problems, ("path", "problem"), output)
     else:
         for each in problems:
             click.echo(f"{each['path']}: {each['problem']}")
@@ -109,17 +108,6 @@ def _verify(opened: Archive, output: str) -> int:
 def _row(manifest: Manifest) -> dict[str, Any]:
     document = manifest.document()
     return {name: document[name] for name in _FILE}
-
-
-def _show(rows: Iterable[Mapping[str, Any]], columns: tuple[str, ...], output: str) -> None:
-    from tradetape.sinks import results
-
-    if output == "json":
-        for row in rows:
-            click.echo(json.dumps(row))
-        return
-    for line in results.table([list(columns), *([row[name] for name in columns] for row in rows)]):
-        click.echo(line)
 
 
 def _today() -> date:

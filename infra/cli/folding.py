@@ -1,4 +1,4 @@
-"""What every command needs that folds stored records again."""
+"""What commands need that ask the store, or fold its records again."""
 
 from __future__ import annotations
 
@@ -10,6 +10,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tradetape.processors.reading import SchemaById
     from tradetape.sinks.store import Store
+
+
+def open_store(home: Path) -> Store:
+    """The store of ``home``. Raises TradetapeError where none is known."""
+    from tradetape.infra import settings
+    from tradetape.sinks.store import Store as ClickHouse
+
+    return ClickHouse(settings.load(home, require=("clickhouse_url",)).clickhouse_url)
 
 
 def open_record(home: Path) -> tuple[Store, SchemaById]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from tradetape.infra.cli.folding import open_store
 from tradetape.infra.cli.options import home_option
 
 
@@ -15,13 +16,10 @@ def migrate(home: Path) -> None:
     """Apply the migrations that ClickHouse does not have; a sink whose user may not do that starts after it."""
     import os
 
-    from tradetape.infra import settings
     from tradetape.sinks import cluster
     from tradetape.sinks.migrate import migrate as apply
-    from tradetape.sinks.store import Store
 
-    store = Store(settings.load(home, require=("clickhouse_url",)).clickhouse_url)
-    applied = apply(store, cluster=os.environ.get(cluster.SETTING, ""))
+    applied = apply(open_store(home), cluster=os.environ.get(cluster.SETTING, ""))
     for migration in applied:
         click.echo(f"applied {migration.name}")
     if not applied:

@@ -38,6 +38,11 @@ output_option = click.option(
 """Adds ``--output table|json``: the command gets ``output: str``."""
 
 
+def partition_option(text: str) -> Callable[[F], F]:
+    """``--partition N``, repeatable, with ``text`` as its help: the command gets ``partitions: tuple[int, ...]``."""
+    return click.option("--partition", "partitions", type=click.IntRange(0), multiple=True, help=text)
+
+
 def source_options(command: F) -> F:
     """Adds what is said of one native store: ``legacy: bool``, and the rest as texts, empty where nothing was said."""
     for option in reversed(

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
+from tradetape.infra.cli import answers
+from tradetape.infra.cli.folding import open_store
 from tradetape.infra.cli.options import home_option
 from tradetape.schemas.errors import TradetapeError
-
-if TYPE_CHECKING:
-    from tradetape.sinks.store import Store
 
 _OUTPUT = click.option(
     "--output",
@@ -51,7 +49,7 @@ def query(  # noqa: PLR0917 (click passes them by name)
     if name == "completeness":
         _completeness(home, given, output)
         return
-    answer = queries.run(_store(home), name, given, results.FORMATS[output], archived=archived)
+    answer = queries.run(open_store(home), name, given, results.FORMATS[output], archived=archived)
     for line in results.render(answer, output):
         click.echo(line)
 
@@ -65,7 +63,7 @@ def sql(statement: str, output: str, home: Path) -> None:
     events_all and so on have archived rows too."""
     from tradetape.sinks import queries, results
 
-    answer = queries.ask(_store(home), statement, results.FORMATS[output])
+    answer = queries.ask(open_store(home), statement, results.FORMATS[output])
     for line in results.render(answer, output):
         click.echo(line)
 
@@ -76,25 +74,20 @@ COMMANDS = (query, sql)
 def _completeness(home: Path, given: dict[str, str], output: str) -> None:
     """The one query with a second witness: what Kafka holds stands beside what is stored."""
     import csv
-    import json
     import sys
 
     from tradetape.infra import completeness, settings
-    from tradetape.sinks import queries, results
+    from tradetape.sinks import queries
 
     queries.load("completeness").bind(given)
     found = settings.load(home, require=("clickhouse_url", "bootstrap_servers"))
-    rows = completeness.compare(_store(home), found.bootstrap_servers)
-    if output == "json":
-        for row in rows:
-            click.echo(json.dumps(row))
-    elif output == "csv":
+    rows = completeness.compare(open_store(home), found.bootstrap_servers)
+    if output == "csv":
         writer = csv.DictWriter(sys.stdout, completeness.COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
     else:
-        for line in results.table([list(completeness.COLUMNS), *(list(row.values()) for row in rows)]):
-            click.echo(line)
+        answers.show(rows, completeness.COLUMNS, output)
 
 
 def _pair(text: str) -> tuple[str, str]:
@@ -102,10 +95,3 @@ def _pair(text: str) -> tuple[str, str]:
     if not equals or not name:
         raise TradetapeError(f"--param {text!r} is not NAME=VALUE", hint="for example --param n=20")
     return name, value
-
-
-def _store(home: Path) -> Store:
-    from tradetape.infra import settings
-    from tradetape.sinks.store import Store as ClickHouse
-
-    return ClickHouse(settings.load(home, require=("clickhouse_url",)).clickhouse_url)

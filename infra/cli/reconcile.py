@@ -10,15 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tradetape.infra.cli import answers
 from tradetape.infra.cli.options import home_option, output_option, source_options
-from tradetape.schemas.errors import TradetapeError
 
 if TYPE_CHECKING:
     from tradetape.infra.reconcile import Found
     from tradetape.sinks.reconciliation.differences import Difference
     from tradetape.sinks.reconciliation.parity import Parity
-
-_BREAK, _CANNOT = 1, 2
 
 SHOWN = 20
 """Differences that a table lists of one reconciliation; JSON has all."""
@@ -108,7 +106,7 @@ def reconcile(
         raise click.UsageError("--accept REASON and --by NAME go together: who accepts it and why is on record")
     _check_beside(beside, kind)
     tolerance = Tolerance(within, price_bps, amount_pct, slippage_bps)
-    try:
+    with answers.or_cannot():
         sources = _sources(kind, location, config, said, legacy=legacy, is_other=bool(parity) or portfolios)
         needed = ("clickhouse_url", *(("bootstrap_servers", "registry_url") if accept else ()))
         stack = settings.load(home, require=needed)
@@ -118,14 +116,11 @@ def reconcile(
         found += [against.parity(*parity, tolerance)] if parity else []
         found += [against.portfolios()] if portfolios else []
         moved = reconciling.accept(stack, store, found, by=by, reason=accept) if accept and by else None
-    except TradetapeError as error:
-        error.exit_code = _CANNOT
-        raise
     _show(found, moved, output)
     if moved is None and any(each.breaks for each in found):
-        context.exit(_BREAK)
+        context.exit(answers.DIFFERENT)
     if any(each.error for each in found):
-        context.exit(_CANNOT)
+        context.exit(answers.CANNOT)
 
 
 COMMANDS: tuple[click.Command, ...] = (reconcile,)
@@ -191,7 +186,7 @@ def _lines(found: Found) -> Iterator[str]:
         if len(found.differences) > SHOWN:
             yield f"… and {len(found.differences) - SHOWN:,} more: --output json lists all"
     yield from found.notes
-    yield f"{_safe(found.name)}: {_verdict(found)}"
+    yield results.printable(f"{found.name}: {_verdict(found)}")
 
 
 _ALWAYS = ("native", "accepted", "duplicate", "rejected", "missing", "unexpected", "changed")
@@ -234,7 +229,7 @@ def _row(found: Found, difference: Difference) -> tuple[str, ...]:
 
 def _verdict(found: Found) -> str:
     if found.error:
-        return f"could not be compared: {_safe(found.error)}"
+        return f"could not be compared: {found.error}"
     accepted = len(found.differences) - len(found.breaks)
     beside = f", {accepted:,} differences are accepted" if accepted else ""
     if found.breaks:
@@ -244,8 +239,3 @@ def _verdict(found: Found) -> str:
 
 def _or_none(value: str | None) -> str:
     return "nothing" if value is None else value
-
-
-def _safe(value: str) -> str:
-    """Control characters of recorded text must not reach a terminal."""
-    return "".join(c if c.isprintable() else "�" for c in value)

@@ -8,13 +8,11 @@ from pathlib import Path
 
 import click
 
-from tradetape.infra.cli.options import home_option, output_option
+from tradetape.infra.cli.options import home_option, output_option, partition_option
 
 
 @click.command()
-@click.option(
-    "--partition", "partitions", type=click.IntRange(0), multiple=True, help="Only this raw partition; repeatable."
-)
+@partition_option("Only this raw partition; repeatable [all].")
 @click.option("--every-row", is_flag=True, help="Also where no verdict is missing: look for each figure and alert.")
 @click.option("--check", is_flag=True, help="Only say where verdicts are missing; exit code 1 if any are.")
 @output_option

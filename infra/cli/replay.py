@@ -11,28 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tradetape.infra.cli import answers
 from tradetape.infra.cli import step as stepping
 from tradetape.infra.cli.folding import progress
-from tradetape.infra.cli.options import home_option, output_option
-from tradetape.infra.cli.step import safe
-from tradetape.schemas.errors import TradetapeError
+from tradetape.infra.cli.options import home_option, output_option, partition_option
 
 if TYPE_CHECKING:
     from tradetape.sinks.replay import Difference, Outcome
-
-_DIFFERENT, _CANNOT = 1, 2
 
 
 @click.command()
 @click.option("--from-topic", "source", flag_value="topic", help="Fold the records of tradetape.events in Kafka.")
 @click.option("--from-store", "source", flag_value="store", help="Fold the original bytes in ClickHouse.")
-@click.option(
-    "--partition",
-    "partitions",
-    type=click.IntRange(0),
-    multiple=True,
-    help="Only this raw partition; repeatable [all].",
-)
+@partition_option("Only this raw partition; repeatable [all].")
 @click.option("--step", metavar="AGGREGATE", help="Walk one order, position, chain or instance, event by event.")
 @output_option
 @home_option
@@ -52,19 +43,16 @@ def replay(  # noqa: PLR0917 (click passes them by name)
         return
     if source is None:
         raise click.UsageError("give --from-topic or --from-store, or --step AGGREGATE")
-    try:
+    with answers.or_cannot():
         outcomes = _run(home, source, partitions)
-    except TradetapeError as error:
-        error.exit_code = _CANNOT
-        raise
     if output == "json":
         click.echo(json.dumps(_document(source, outcomes), indent=2))
     else:
         show(outcomes, source)
     if not all(outcome.agrees for outcome in outcomes):
-        context.exit(_DIFFERENT)
+        context.exit(answers.DIFFERENT)
     if not any(outcome.equal for outcome in outcomes):
-        context.exit(_CANNOT)
+        context.exit(answers.CANNOT)
 
 
 COMMANDS: tuple[click.Command, ...] = (replay,)
@@ -89,10 +77,13 @@ def _document(source: str, outcomes: Sequence[Outcome]) -> dict[str, Any]:
         "core_version": CORE_VERSION,
         "agrees": all(outcome.agrees for outcome in outcomes),
         "first_difference": first._asdict() if first else None,
-        "partitions": [
-            {**asdict(outcome), "first": outcome.first._asdict() if outcome.first else None} for outcome in outcomes
-        ],
+        "partitions": [outcome_document(outcome) for outcome in outcomes],
     }
+
+
+def outcome_document(outcome: Outcome) -> dict[str, Any]:
+    """What became of a partition, as JSON."""
+    return {**asdict(outcome), "first": outcome.first._asdict() if outcome.first else None}
 
 
 def _first(outcomes: Sequence[Outcome]) -> Difference | None:
@@ -102,15 +93,13 @@ def _first(outcomes: Sequence[Outcome]) -> Difference | None:
 def show(outcomes: Sequence[Outcome], source: str) -> None:
     """Print what became of each partition, for people."""
     from tradetape.processors.version import CORE_VERSION
-    from tradetape.sinks import results
 
     head = ("partition", "records", "events/s", "equal", "different")
     body = [
         (o.partition, o.records, round(o.records / o.seconds) if o.seconds else 0, o.equal, o.different)
         for o in outcomes
     ]
-    for line in results.table([head, *body]):
-        click.echo(line)
+    answers.table([head, *body])
     for note in _notes(outcomes, source, CORE_VERSION):
         click.echo(note)
 
@@ -150,4 +139,6 @@ def told(difference: Difference) -> str:
         return "is not stored"
     if difference.replayed is None:
         return "is stored, and nothing caused it"
-    return f"{difference.field}: stored {safe(difference.stored)}, replayed {safe(difference.replayed)}"
+    from tradetape.sinks.results import printable
+
+    return f"{difference.field}: stored {printable(difference.stored)}, replayed {printable(difference.replayed)}"

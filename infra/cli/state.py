@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from tradetape.infra.cli import answers
 from tradetape.infra.cli.folding import open_record
 from tradetape.infra.cli.moments import MOMENT
 from tradetape.infra.cli.options import home_option, output_option
@@ -94,12 +95,8 @@ def position(
         _show(travel.position_at(store, schemas, name, trading_pair, when, **narrowed), output)
         return
     rows = travel.position_timeline(store, schemas, name, trading_pair, when, **narrowed)
-    if output == "json":
-        for row in rows:
-            click.echo(json.dumps(row))
-        return
     columns = ("ts_utc", "event_type", "net_base", "avg_cost", "mark_price", "realised_quote", "unrealised_quote")
-    _table([columns, *([row[name] for name in columns] for row in rows)])
+    answers.show(rows, columns, output)
 
 
 @state.command("order")
@@ -146,7 +143,7 @@ def snapshot(list_snapshots: bool, home: Path) -> None:
             click.echo("nothing new is stored since the last snapshots")
             return
     head = ("partition", "offset", "last_event", "records", "sha256")
-    _table([head, *((*each.last[:3], each.records, each.sha256) for each in found)])
+    answers.table([head, *((*each.last[:3], each.records, each.sha256) for each in found)])
 
 
 COMMANDS: tuple[click.Command, ...] = (state, snapshot)
@@ -159,7 +156,7 @@ def _show(answer: Mapping[str, Any], output: str) -> None:
     for number, found in enumerate(answer["found"]):
         if number:
             click.echo()
-        _table([("field", "value"), *_leaves(found, "")])
+        answers.table([("field", "value"), *_leaves(found, "")])
 
 
 def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
@@ -172,10 +169,3 @@ def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
             yield from _leaves(inner, f"{path}[{number}]")
     else:
         yield path, value
-
-
-def _table(rows: Sequence[Sequence[Any]]) -> None:
-    from tradetape.sinks import results
-
-    for line in results.table(rows):
-        click.echo(line)

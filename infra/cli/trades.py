@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
+from tradetape.infra.cli import answers
 from tradetape.infra.cli.folding import open_record
 from tradetape.infra.cli.options import home_option, output_option
 
@@ -23,17 +23,10 @@ _COLUMNS = (
 @home_option
 def trades(name: str, position_id: str, output: str, home: Path) -> None:
     """Trades of the instance NAME: hold duration, best and worst result while it was open, exit efficiency (S0-11)."""
-    from tradetape.sinks import results
     from tradetape.sinks import trades as recomputed
 
     store, schemas = open_record(home)
-    found = recomputed.of_instance(store, schemas, name, position_id)
-    if output == "json":
-        for trade in found:
-            click.echo(json.dumps(trade))
-        return
-    for line in results.table([_COLUMNS, *([trade[column] for column in _COLUMNS] for trade in found)]):
-        click.echo(line)
+    answers.show(recomputed.of_instance(store, schemas, name, position_id), _COLUMNS, output)
 
 
 COMMANDS = (trades,)

@@ -10,25 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tradetape.infra.cli import replay
+from tradetape.infra.cli import answers, replay
 from tradetape.infra.cli.folding import progress
-from tradetape.infra.cli.options import home_option, output_option
-from tradetape.schemas.errors import TradetapeError
+from tradetape.infra.cli.options import home_option, output_option, partition_option
 
 if TYPE_CHECKING:
     from tradetape.infra.verification import Verdict
 
-_DIFFERENT, _CANNOT = 1, 2
-
 
 @click.command()
-@click.option(
-    "--partition",
-    "partitions",
-    type=click.IntRange(0),
-    multiple=True,
-    help="Only this raw partition, and no portfolios; repeatable [all].",
-)
+@partition_option("Only this raw partition, and no portfolios; repeatable [all].")
 @output_option
 @home_option
 @click.pass_context
@@ -41,11 +32,8 @@ def verify(context: click.Context, partitions: tuple[int, ...], *, output: str, 
     Exit code 0: OK. 1: something differs, the places are named. 2: it could not run. Whether Kafka has more than the
     store is another question: `query completeness`, `replay --from-topic`.
     """
-    try:
+    with answers.or_cannot():
         verdict = _run(home, partitions)
-    except TradetapeError as error:
-        error.exit_code = _CANNOT
-        raise
     if output == "json":
         click.echo(json.dumps(_document(verdict), indent=2))
     else:
@@ -53,9 +41,9 @@ def verify(context: click.Context, partitions: tuple[int, ...], *, output: str, 
         for line in _lines(verdict):
             click.echo(line)
     if not verdict.agrees:
-        context.exit(_DIFFERENT)
+        context.exit(answers.DIFFERENT)
     if not verdict.equal:
-        context.exit(_CANNOT)
+        context.exit(answers.CANNOT)
 
 
 COMMANDS: tuple[click.Command, ...] = (verify,)
@@ -79,10 +67,7 @@ def _document(verdict: Verdict) -> dict[str, Any]:
         "ok": verdict.agrees,
         "core_version": CORE_VERSION,
         "differences": [found._asdict() for found in verdict.differences()],
-        "partitions": [
-            {**asdict(outcome), "first": outcome.first._asdict() if outcome.first else None}
-            for outcome in verdict.outcomes
-        ],
+        "partitions": [replay.outcome_document(outcome) for outcome in verdict.outcomes],
         "portfolios": portfolios,
         "snapshots": verdict.snapshots,
     }

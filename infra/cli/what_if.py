@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
+from tradetape.infra.cli import answers
 from tradetape.infra.cli.folding import open_record
 from tradetape.infra.cli.limits import read_rules
 from tradetape.infra.cli.moments import MOMENT
@@ -24,22 +24,13 @@ def what_if(file: Path, since: int | None, until: int | None, *, output: str, ho
 
     Nothing is written. What bots would have done after another kill is in no record and is not guessed.
     """
-    from tradetape.sinks import results, what_if
+    from tradetape.sinks import what_if
 
     rules = read_rules(file)
     store, schemas = open_record(home)
     changes = what_if.decisions_that_change(store, schemas, rules, since=since, until=until)
-    if output == "json":
-        for change in changes:
-            click.echo(json.dumps(change))
-        return
     columns = ("ingest_ts_utc", "instance_name", "would", "code", "status", "limit", "value", "threshold", "event_id")
-    rows = [[change[name] for name in columns] for change in changes]
-    if not rows:
-        click.echo("no decision changes")
-        return
-    for line in results.table([columns, *rows]):
-        click.echo(line)
+    answers.show(changes, columns, output, "no decision changes")
 
 
 COMMANDS: tuple[click.Command, ...] = (what_if,)
