@@ -59,8 +59,8 @@ def query(  # noqa: PLR0917 (click passes them by name)
 @_OUTPUT
 @home_option
 def sql(statement: str, output: str, home: Path) -> None:
-    """Answer one read-only STATEMENT of your own; tables are tradetape.events, quarantine, risk and alerts;
-    events_all and so on have archived rows too."""
+    """Answer one read-only STATEMENT of your own; tables are tradetape.events, quarantine, risk, alerts and
+    portfolios; events_all and so on have archived rows too."""
     from tradetape.sinks import queries, results
 
     answer = queries.ask(open_store(home), statement, results.FORMATS[output])

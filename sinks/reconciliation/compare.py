@@ -97,8 +97,15 @@ class _Seen:
     def is_settled(self) -> bool:
         return self.state in (ACCEPTED, REJECTED)
 
+    def difference(self, kind: str, key: _Key) -> Difference:
+        return Difference(kind, *key, label=self.event_type, native_place=self.place, content=self.digest.hex())
+
 
 _Key = tuple[str, str]
+"""Source and event id."""
+
+_Place = tuple[str, str, int | None, bytes]
+"""Of a native record: key, position and digest."""
 
 
 def compare(
@@ -126,7 +133,7 @@ class _Comparison:
         self._first: dict[tuple[str, str], int] = {}
         self._places: set[tuple[str, str, int]] = set()
         self._chains: set[str] = set()
-        self._changed: dict[tuple[str, str, int | None, bytes], list[Record]] = {}
+        self._changed: dict[_Place, list[Record]] = {}
 
     def take_native(self, record: Record) -> None:
         if self._is_fragment(record):
@@ -163,7 +170,7 @@ class _Comparison:
     def _left_over(self, record: Record, candidates: Sequence[_Seen], digest: bytes) -> Record:
         """The row that nothing stands behind: ``record``, or an earlier one that took the place of what it says."""
         for seen in candidates:
-            waiting = self._changed.get((record.source_id, record.event_id, seen.position, seen.digest))
+            waiting = self._changed.get(_stands_for(record, seen))
             if waiting and seen.digest == digest and not _other_chain(seen.chain, record):
                 return waiting.pop()
         return record
@@ -177,8 +184,7 @@ class _Comparison:
         else:
             tally.rejected += 1
         if seen.digest != digest or _other_chain(seen.chain, record):
-            key = (record.source_id, record.event_id, seen.position, seen.digest)
-            self._changed.setdefault(key, []).append(record)
+            self._changed.setdefault(_stands_for(record, seen), []).append(record)
 
     def _take_duplicate(self, record: Record, candidates: Sequence[_Seen]) -> None:
         digest = record.digest
@@ -188,8 +194,7 @@ class _Comparison:
             return
         seen.state = DUPLICATE
         if seen.digest != digest and record.event_type != UNMAPPED:  # whose bytes a duplicate does not keep
-            key = (record.source_id, record.event_id, seen.position, seen.digest)
-            self._changed.setdefault(key, []).append(record)
+            self._changed.setdefault(_stands_for(record, seen), []).append(record)
 
     def _take_unexpected(self, record: Record) -> None:
         tally = self._tally(record)
@@ -258,9 +263,7 @@ class _Comparison:
 
     def _take_missing(self, key: _Key, seen: _Seen) -> None:
         self._outcome.by_native_type[seen.native_type or seen.event_type].missing += 1
-        self._outcome.differences.append(
-            Difference(MISSING, *key, label=seen.event_type, native_place=seen.place, content=seen.digest.hex())
-        )
+        self._outcome.differences.append(seen.difference(MISSING, key))
 
     def _settle_duplicate(self, seen: _Seen) -> None:
         self._outcome.by_native_type[seen.native_type or seen.event_type].duplicate += 1
@@ -270,10 +273,7 @@ class _Comparison:
         for key, each in ((key, each) for key, seen in repeated.items() for each in seen):
             self._settle_duplicate(each)
             if key[1] not in known:
-                found = Difference(
-                    NOT_ACCEPTED, *key, label=each.event_type, native_place=each.place, content=each.digest.hex()
-                )
-                self._outcome.differences.append(found)
+                self._outcome.differences.append(each.difference(NOT_ACCEPTED, key))
 
     def _take_again(self, record: Record) -> None:
         key = (record.source_id, record.event_id, record.position, record.digest)
@@ -311,6 +311,11 @@ class _Comparison:
             yield name, one, other
         if _other_chain(native.chain, stored):
             yield "correlation_id", native.chain, stored.chain
+
+
+def _stands_for(record: Record, seen: _Seen) -> _Place:
+    """The native record that the row ``record`` stands for."""
+    return record.source_id, record.event_id, seen.position, seen.digest
 
 
 def _other_chain(chain: str, stored: Record) -> bool:
