@@ -26,6 +26,7 @@ from tradetape.infra.embedded import processes, stores
 from tradetape.infra.files import locked
 from tradetape.infra.stackfile import StackFile
 from tradetape.schemas.errors import TradetapeError
+from tradetape.sinks.archive_files import sync_folder
 
 FORMAT = 1
 MANIFEST = "tradetape-backup.json"
@@ -76,6 +77,7 @@ def backup(home: Path, path: Path, now: datetime) -> Summary:
                 out.flush()
                 os.fsync(out.fileno())
             scratch.replace(path)
+            sync_folder(path.absolute().parent)
         finally:
             scratch.unlink(missing_ok=True)
     return summary
@@ -95,7 +97,10 @@ def restore(path: Path, home: Path) -> Summary:
         summary = _unpack(path, scratch)
         if home.exists():
             home.rmdir()
+        # Thousands of files and their folders, at once; only what is on disk becomes the home.
+        os.sync()
         scratch.replace(home)
+        sync_folder(home.parent)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return summary
@@ -194,7 +199,7 @@ def _unpack(path: Path, into: Path) -> Summary:
 
 
 def _extract(tar: tarfile.TarFile, info: tarfile.TarInfo, into: Path) -> str:
-    """Write one file, on disk when this returns; its hash. Raises Damaged where it would lie outside ``into``."""
+    """Write one file; its hash. Raises Damaged where it would lie outside ``into``."""
     name = PurePosixPath(info.name)
     if name.is_absolute() or ".." in name.parts or not (into / name).parent.resolve().is_relative_to(into.resolve()):
         raise Damaged(f"{info.name!r} would lie outside the home", hint="this is no backup of Tradetape")

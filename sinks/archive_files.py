@@ -143,9 +143,8 @@ def write(root: Path, path: str, pieces: Iterable[bytes]) -> tuple[int, str]:
     made = [folder for folder in target.parents if not folder.exists()]
     target.parent.mkdir(parents=True, exist_ok=True)
     scratch.replace(target)
-    # A new name is on disk once its folder is.
     for folder in {target.parent, *(folder.parent for folder in made)}:
-        _sync(folder)
+        sync_folder(folder)
     return size, digest.hexdigest()
 
 
@@ -188,7 +187,8 @@ def strays(root: Path, known: Iterable[str]) -> list[str]:
     return sorted(set(there) - set(known))
 
 
-def _sync(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Put the names in ``folder`` on disk: a file is there for good once its folder is. Raises OSError."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import socket
 import sys
 import tarfile
@@ -46,6 +47,16 @@ def tree(home: Path) -> dict[str, tuple[int, bytes | str]]:
         content = str(path.readlink()) if path.is_symlink() else path.read_bytes() if path.is_file() else ""
         found[name] = (path.lstat().st_mode, content)
     return found
+
+
+@pytest.mark.req("P-11")
+def test_only_what_is_on_disk_becomes_the_home(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = backup.backup(home, tmp_path / "backup.tar.zst", NOW)
+    other = tmp_path / "other"
+    there = []
+    monkeypatch.setattr(os, "sync", lambda: there.append((other.exists(), tree(tmp_path / ".other.restoring"))))
+    backup.restore(done.path, other)
+    assert there == [(False, tree(home))]
 
 
 @pytest.mark.req("P-11")
