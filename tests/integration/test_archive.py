@@ -21,7 +21,7 @@ from tradetape.infra.cli.main import run
 from tradetape.schemas import topics
 from tradetape.schemas.errors import TradetapeError
 from tradetape.sinks import archive as steps
-from tradetape.sinks import cluster, migrate, queries, raws, retention, stored, views
+from tradetape.sinks import cluster, migrate, queries, raws, retention, stored, travel, views
 from tradetape.sinks.archive import LEFT, Archive, NotVerified
 from tradetape.sinks.batch import STREAMS
 from tradetape.sinks.landing import Landing, Reached
@@ -137,6 +137,8 @@ def test_what_has_expired_leaves_and_is_still_there_to_ask(store: Store, archive
     check_whole(store, before)
     assert completeness(store)["archived"] == 6
     assert {row["trace"] for row in queries.rows(store, "immutability")} == {"statement"}
+    (odd,) = travel.instance_at(store, lambda _: None, ODD)["found"]
+    assert odd["judged_by"] == ["test"]
     assert b"".join(queries.run(store, "counts")) != counted
     assert b"".join(queries.run(store, "counts", archived=True)) == counted
     assert b"".join(queries.run(store, "completeness", archived=True)) == b"".join(queries.run(store, "completeness"))
