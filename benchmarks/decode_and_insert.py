@@ -19,10 +19,11 @@ from confluent_kafka import Consumer, Message
 
 from tradetape.schemas import codec
 from tradetape.schemas.catalogue import output_schema
+from tradetape.sinks.backlog import LINGER_SECONDS
 from tradetape.sinks.batch import MAX_ROWS
 from tradetape.sinks.store import _ONE_BLOCK
 from tradetape.sinks.tables import SENTINEL
-from tradetape.sinks.writer import LINGER_SECONDS, POLL_RECORDS, POLL_SECONDS, consumer_config
+from tradetape.sinks.writer import POLL_RECORDS, POLL_SECONDS, consumer_config
 
 GROUP = "bench-decode-and-insert"
 TOPIC = "bench.audited"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -17,21 +17,16 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from tradetape.schemas.crashpoints import reach
 from tradetape.schemas.errors import TradetapeError
 from tradetape.sinks import intents
-from tradetape.sinks.batch import MAX_BYTES, MAX_ROWS, STREAMS, Record
+from tradetape.sinks.backlog import LINGER_SECONDS, Backlog
+from tradetape.sinks.batch import STREAMS, Record
 from tradetape.sinks.intents import Intent
-from tradetape.sinks.landing import Entry, Landing, Reached
+from tradetape.sinks.landing import Entry, Landing
 from tradetape.sinks.ledger import parse_key
 from tradetape.sinks.store import StoreUnavailable
 
 log = logging.getLogger("tradetape.sink")
 
 GROUP = "tradetape-sink"
-# An insert costs about 25 ms of CPU however small it is, and there are up to 12 topic partitions: a quarter of a
-# second keeps rows visible within one, and the rest as long as the last round took keeps half the time free.
-LINGER_SECONDS = 0.25
-# Behind by more than this, rows are late already: larger batches catch up with less work.
-BEHIND_SECONDS = 5.0
-CATCH_UP_LINGER_SECONDS = 1.0
 POLL_SECONDS = 0.05
 POLL_RECORDS = 20_000
 RETRY_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
@@ -56,27 +51,17 @@ class _Away(Exception):
 
 
 @dataclass(slots=True)
-class _Partition:
-    """What is read and not yet landed of one topic partition."""
-
-    reached: Reached = field(default_factory=Reached)
-    records: list[Record] = field(default_factory=list)
-    size: int = 0
-    since: float = 0.0
-    pending: Intent | None = None
-    """What a sink before this one meant to land, and did not finish."""
-
-
-@dataclass(slots=True)
 class _Batch:
-    """Records of one topic partition that are landed together; ``held`` is when Kafka last took the intent."""
+    """Records of ``backlog`` that are landed together; ``held`` is when Kafka last took the intent."""
 
-    topic: str
-    number: int
-    partition: _Partition
+    backlog: Backlog
     records: Sequence[Record]
     intent: Intent
     held: float = 0.0
+
+    @property
+    def place(self) -> tuple[str, int]:
+        return self.backlog.topic, self.backlog.number
 
 
 def consumer_config(bootstrap_servers: str, member: str = "") -> dict[str, Any]:
@@ -120,7 +105,7 @@ class Writer:
         self._clock = clock
         self._wall_clock = wall_clock
         self._on_assigned = on_assigned
-        self._partitions: dict[tuple[str, int], _Partition] = {}
+        self._backlogs: dict[tuple[str, int], Backlog] = {}
         self._stopping = False
         self._broken = False
         self._busy = False
@@ -139,7 +124,7 @@ class Writer:
                 self._take(self._consumer.consume(POLL_RECORDS, POLL_SECONDS))
                 self._land_due()
                 self._tally.report()
-            self._land(list(self._partitions), once=True)
+            self._land(list(self._backlogs), once=True)
         except _Abandoned:
             log.info("stopping; what did not land is read again at the next start")
         except BaseException:
@@ -161,41 +146,32 @@ class Writer:
             if error is not None:
                 _report(error)
                 continue
-            key = (message.topic(), message.partition())
-            partition = self._partitions.get(key)
-            if partition is None:
+            backlog = self._backlogs.get((message.topic(), message.partition()))
+            if backlog is None:
                 # Fetched before the partition was taken away: its new owner reads it.
                 continue
-            if not partition.records:
-                partition.since = now
-            value = message.value() or b""
             identity = parse_key(message.key())
-            record = Record(identity, value, message.timestamp()[1] * 1000, message.offset())
-            partition.records.append(record)
-            partition.size += len(value)
+            value = message.value() or b""
+            backlog.add(Record(identity, value, message.timestamp()[1] * 1000, message.offset()), now)
 
     def _land_due(self) -> None:
         now = self._clock()
-        full = [k for k, p in self._partitions.items() if len(p.records) >= MAX_ROWS or p.size >= MAX_BYTES]
-        due = full
+        due = [place for place, backlog in self._backlogs.items() if backlog.is_full]
         if now >= self._not_before:
-            due = [k for k, p in self._partitions.items() if p.records and now - p.since >= self._linger(p)] or full
+            wall_clock = self._wall_clock()
+            due = [place for place, backlog in self._backlogs.items() if backlog.is_due(now, wall_clock)] or due
         if not due:
             return
         self._land(due, once=False)
         done = self._clock()
         self._not_before = done + min(done - now, LINGER_SECONDS)
 
-    def _linger(self, partition: _Partition) -> float:
-        behind = self._wall_clock() - partition.records[0].timestamp / 1_000_000
-        return CATCH_UP_LINGER_SECONDS if behind > BEHIND_SECONDS else LINGER_SECONDS
-
-    def _land(self, keys: Sequence[tuple[str, int]], *, once: bool) -> None:
-        """Land and commit what is read of ``keys``, a batch of each at a time.
+    def _land(self, places: Sequence[tuple[str, int]], *, once: bool) -> None:
+        """Land and commit what is read of ``places``, a batch of each at a time.
 
         With ``once`` an outage raises _Abandoned.
         """
-        while batches := [batch for key in keys if (batch := self._cut(key)) is not None]:
+        while batches := self._cut(places):
             self._busy = True
             try:
                 entries = self._land_batches(batches, once=once)
@@ -205,7 +181,7 @@ class Writer:
             self._commit({(entry.topic, entry.partition): entry.intent.end for entry in entries})
             reach("sink.after_commit")
             for batch, entry in zip(batches, entries, strict=False):
-                self._forget(batch)
+                batch.backlog.forget(len(batch.records), self._clock())
                 landed = entry.landed
                 self._tally.add(landed.landed, landed.repeats, landed.present, landed.unstorable)
             if len(entries) < len(batches):
@@ -229,43 +205,19 @@ class Writer:
 
     def _land_batch(self, batch: _Batch) -> Entry:
         landed = self._landing.land(
-            STREAMS[batch.topic],
-            batch.number,
-            batch.partition.reached,
+            STREAMS[batch.backlog.topic],
+            batch.backlog.number,
+            batch.backlog.reached,
             batch.records,
-            pending=batch.partition.pending is not None,
+            pending=batch.backlog.pending is not None,
             hold=lambda: self._hold_longer(batch),
         )
-        return Entry(batch.topic, batch.number, batch.intent, landed)
+        return Entry(*batch.place, batch.intent, landed)
 
-    def _cut(self, key: tuple[str, int]) -> _Batch | None:
-        """The next batch of ``key``, within the bounds of one insert; the pending one first, when all of it is read."""
-        partition = self._partitions.get(key)
-        if partition is None or not partition.records:
-            return None
-        records = partition.records
-        if partition.pending is not None:
-            if records[-1].offset + 1 < partition.pending.end:
-                return None
-            records = [record for record in records if record.offset < partition.pending.end] or records[:1]
-            partition.pending.check(*key, records)
-            return _Batch(*key, partition, records, partition.pending)
-        size = 0
-        for count, record in enumerate(records):
-            size += len(record.value)
-            if count and (count >= MAX_ROWS or size > MAX_BYTES):
-                records = records[:count]
-                break
-        records = list(records)
-        return _Batch(*key, partition, records, intents.of(records))
-
-    def _forget(self, batch: _Batch) -> None:
-        """What landed and is committed."""
-        partition = batch.partition
-        del partition.records[: len(batch.records)]
-        partition.size = sum(len(record.value) for record in partition.records) if partition.records else 0
-        partition.since = self._clock()
-        partition.pending = None
+    def _cut(self, places: Sequence[tuple[str, int]]) -> list[_Batch]:
+        """The next batch of each of ``places`` that has one."""
+        backlogs = [self._backlogs[place] for place in places if place in self._backlogs]
+        return [_Batch(backlog, *cut) for backlog in backlogs if (cut := backlog.cut()) is not None]
 
     def _insist(self, batches: Sequence[_Batch], step: Callable[[], object], *, once: bool) -> bool:
         """Take ``step`` until Kafka, ClickHouse and the registry take part; False if a batch is no longer ours."""
@@ -287,7 +239,7 @@ class Writer:
                     log.warning("%s: %s", _names_of(batches), error)
                     for batch in batches:
                         # Read again from the committed offset if the group gives it back.
-                        self._partitions.pop((batch.topic, batch.number), None)
+                        self._backlogs.pop(batch.place, None)
                     return False
                 else:
                     if attempt:
@@ -298,12 +250,12 @@ class Writer:
                 self._consumer.resume(self._consumer.assignment())
 
     def _are_ours(self, batches: Sequence[_Batch]) -> bool:
-        return all(self._partitions.get((batch.topic, batch.number)) is batch.partition for batch in batches)
+        return all(self._backlogs.get(batch.place) is batch.backlog for batch in batches)
 
     def _hold(self, batches: Sequence[_Batch]) -> None:
         """Write the intents of ``batches``. Raises _Abandoned where they are another's, _Away where Kafka is."""
         now = self._clock()
-        meant = [TopicPartition(b.topic, b.number, b.intent.first, metadata=b.intent.text) for b in batches]
+        meant = [TopicPartition(*b.place, b.intent.first, metadata=b.intent.text) for b in batches]
         try:
             done = self._consumer.commit(offsets=meant, asynchronous=False) or ()
         except KafkaException as error:
@@ -346,7 +298,7 @@ class Writer:
             if tp.error is not None:
                 raise KafkaException(tp.error)
             pending = intents.read(tp.metadata)
-            self._partitions[(tp.topic, tp.partition)] = _Partition(pending=pending)
+            self._backlogs[_place(tp)] = Backlog(*_place(tp), pending)
             if pending is not None:
                 log.info("%s %d: offsets %d to %d are finished first", *_place(tp), pending.first, pending.end - 1)
         log.info("assigned %s", _names(assigned))
@@ -354,22 +306,22 @@ class Writer:
             self._on_assigned()
 
     def _revoked(self, _: Consumer, revoked: list[TopicPartition]) -> None:
-        keys = [_place(tp) for tp in revoked]
+        places = [_place(tp) for tp in revoked]
         # In the middle of a batch the store does not answer: forget, the next owner reads it again.
         if not self._busy and not self._broken:
             try:
-                self._land(keys, once=True)
+                self._land(places, once=True)
             except _Abandoned:
                 log.warning("%s: handed over with the last batches not landed", _names(revoked))
-        for key in keys:
-            self._partitions.pop(key, None)
+        for place in places:
+            self._backlogs.pop(place, None)
         # A partition that was paused stays so when it comes back.
         self._consumer.resume(revoked)
         log.info("revoked %s", _names(revoked))
 
     def _lost(self, _: Consumer, lost: list[TopicPartition]) -> None:
         for tp in lost:
-            self._partitions.pop((tp.topic, tp.partition), None)
+            self._backlogs.pop(_place(tp), None)
         self._consumer.resume(lost)
         log.warning("lost %s", _names(lost))
 
@@ -404,7 +356,7 @@ def _names(partitions: Sequence[TopicPartition]) -> str:
 
 
 def _names_of(batches: Sequence[_Batch]) -> str:
-    return _names([TopicPartition(batch.topic, batch.number) for batch in batches])
+    return _names([TopicPartition(*batch.place) for batch in batches])
 
 
 def _place(tp: TopicPartition) -> tuple[str, int]:
