@@ -10,7 +10,7 @@ from contextlib import closing
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from tradetape.infra.connect import Connector, SourceConfig, connector, defaults
 from tradetape.infra.settings import Settings
@@ -78,6 +78,9 @@ class Found:
         return beyond(self.differences, self.accepted)
 
 
+_Compared = TypeVar("_Compared", Outcome, portfolios.Portfolios)
+
+
 class Reconciliation:
     """Reconciles against the store at ``store``; ``patience`` in seconds, ``wait`` is called with them."""
 
@@ -142,11 +145,7 @@ class Reconciliation:
                 portfolios.InForce(changes),
             )
 
-        result = look()
-        if result.differences and self._patience:
-            self._wait(self._patience)
-            before, result = result.differences, look()
-            result.differences = in_both(before, result.differences)
+        result, _ = self._twice(look)
         return Found(
             PORTFOLIOS,
             "portfolios",
@@ -165,17 +164,24 @@ class Reconciliation:
                 ways,
             )
 
-        outcome = look()
-        if outcome.differences and self._patience:
-            self._wait(self._patience)
-            before, outcome = outcome.differences, look()
-            kept = in_both(before, outcome.differences)
-            if len(kept) < len(outcome.differences):
-                found.notes.append(f"{len(outcome.differences) - len(kept):,} records were on their way: not judged")
-            outcome.differences = kept
+        outcome, on_their_way = self._twice(look)
+        if on_their_way:
+            found.notes.append(f"{on_their_way:,} records were on their way: not judged")
         found.outcome, found.differences = outcome, outcome.differences
         found.compared = sum(tally.native for tally in outcome.by_native_type.values())
         found.notes += _notes(outcome)
+
+    def _twice(self, look: Callable[[], _Compared]) -> tuple[_Compared, int]:
+        """What ``look`` comes to, with the differences that it finds now and after the patience; how many it had then
+        alone.
+        """
+        result = look()
+        if not (result.differences and self._patience):
+            return result, 0
+        self._wait(self._patience)
+        before, result = result.differences, look()
+        after, result.differences = result.differences, in_both(before, result.differences)
+        return result, len(after) - len(result.differences)
 
     def _orders(self, name: str) -> list[Order]:
         instance, _, environment = name.partition("@")

@@ -229,6 +229,11 @@ class Archive:
         size, sha256 = files.write(self._root, path, self._store.raw(select, None, _PARQUET, "Parquet"))
         reach("archive.after_file")
         content = self._read_back(path, columns)
+        if not content.rows:
+            raise NotVerified(
+                f"the rows of {group.day} and {group.instance_name!r} have left {table.full_name} meanwhile",
+                hint="is another `tradetape archive` at work? Run it again when that has ended",
+            )
         if files.sha256_of(self._root / path) != sha256 or content != self._content(
             table.full_name, columns, condition
         ):

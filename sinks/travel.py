@@ -10,7 +10,7 @@ that name was on record by then.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from tradetape.processors import clock
@@ -126,7 +126,7 @@ def position_timeline(
         rows = [row for row in shown if row["raw_offset"] <= known.get(row["raw_partition"], -1)]
     else:
         for partition, last in _partitions(store, name, when).items():
-            _Past(store, schema_by_id, partition, last, when, on_figure=rows.append)
+            rows += _figures(store, Replay(partition, schema_by_id, contiguous=False), last, when.at)
         rows = [
             plain({field: row[field] for field in TIMELINE})
             for row in rows
@@ -156,8 +156,6 @@ class _Past:
         partition: int,
         last: int,
         when: When,
-        *,
-        on_figure: Callable[[Document], object] = lambda _: None,
     ) -> None:
         self._store = store
         self._where = {"partition": partition, "last": last}
@@ -169,11 +167,8 @@ class _Past:
             snapshots.fold_on(store, replay, last)
         else:
             replay = Replay(partition, schema_by_id, contiguous=False)
-            for raw in raws.accepted(store, partition, last, when.at):
-                for sent in replay.fold(raw):
-                    if sent.topic == topics.RISK:
-                        self._shown[_owner(sent.record)] = _shown(sent.record)
-                        on_figure(sent.record)
+            for figure in _figures(store, replay, last, when.at):
+                self._shown[_owner(figure)] = _shown(figure)
         self.look = Look.at(replay)
         self._last = raws.last_of(store, partition, replay.next_offset - 1)
 
@@ -209,6 +204,14 @@ class _Past:
     def _named(self, owner: Owner) -> dict[str, Any]:
         environment, account, name = owner
         return {"environment": environment, "account": account, "name": name, **self._where}
+
+
+def _figures(store: Store, replay: Replay, last: int, at: int) -> Iterator[Document]:
+    """The figures of the events up to ``at`` among the records up to ``last``, as ``replay`` folds them."""
+    for raw in raws.accepted(store, replay.partition, last, at):
+        for sent in replay.fold(raw):
+            if sent.topic == topics.RISK:
+                yield sent.record
 
 
 def _owner(figure: Document) -> Owner:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.resources import files
 from itertools import pairwise
@@ -201,6 +202,16 @@ def test_many_rows_are_several_files(store: Store, tmp_path: Path) -> None:
     assert [m.rows for m in done if (m.table, m.day, m.instance_name) == ("events", "2026-01-01", "bot1")] == [2, 1]
     check_gone(store)
     check_whole(store, before)
+
+
+@pytest.mark.req("S1-10")
+def test_rows_that_another_archive_took_are_not_looked_for_for_ever(
+    store: Store, archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    group = archive.plan(BEFORE)[0]
+    monkeypatch.setattr(Archive, "_groups", lambda *_: [replace(group, rows=group.rows + 1)])
+    with pytest.raises(NotVerified, match=r"have left tradetape\.events meanwhile"):
+        archive.run(BEFORE)
 
 
 @pytest.mark.req("S1-10")

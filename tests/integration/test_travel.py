@@ -43,6 +43,7 @@ from tradetape.sinks import (
     snapshots,
     steps,
     stored,
+    strays,
     travel,
     views,
     what_if,
@@ -267,6 +268,26 @@ def test_archived_rows_are_still_seen(store: Store, archive: Archive) -> None:
     assert {found.place for found in verdict.others} == {
         f"{beyond['raw_partition']}:{offset}:{beyond['derived_seq']}" for offset in (100_000, 100_001)
     }
+
+
+@pytest.mark.req("P-06")
+def test_rows_on_their_way_are_no_strays(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    last = raws.last_stored(store)
+    numbers = count(last[0] + 1)
+
+    def come_in(*_: object) -> None:
+        """A figure before its verdict, as on a stack that runs."""
+        land(store, RISK, [some(RISK) | {"raw_partition": 0, "raw_offset": next(numbers)}])
+
+    looks = count(last[0])
+    come_in()
+    monkeypatch.setattr(strays, "sleep", come_in)
+    monkeypatch.setattr(raws, "last_stored", lambda *_: last | {0: next(looks)})
+    try:
+        assert strays.find(store) == []
+    finally:
+        gone = f"ALTER TABLE tradetape.risk DELETE WHERE raw_partition = 0 AND raw_offset > {last[0]}"
+        store.command(gone, {"mutations_sync": 1})
 
 
 @pytest.mark.req("S2-03")
