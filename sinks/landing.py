@@ -22,7 +22,7 @@ from tradetape.schemas.registry import UnknownSchemaId
 from tradetape.sinks.batch import Record, Stream, token
 from tradetape.sinks.intents import Intent
 from tradetape.sinks.ledger import BadKey, Position, check_start, sift
-from tradetape.sinks.slow_path import land_pieces, quarantine
+from tradetape.sinks.slow_path import land_pieces, nothing, quarantine
 from tradetape.sinks.store import BatchRefused, Store, StoreUnavailable
 from tradetape.sinks.tables import INGEST_LEDGER, RISK, RISK_LATEST, TABLES, Table
 
@@ -58,10 +58,6 @@ class Entry(NamedTuple):
     landed: Landed
 
 
-def _nothing() -> None:
-    """Of a batch that nobody else may land."""
-
-
 class Landing:
     """Lands batches in ``store``; ``schema_by_id`` looks up writers' schemas, ``sink`` is its name in the ledger.
 
@@ -83,7 +79,7 @@ class Landing:
         records: Sequence[Record],
         *,
         pending: bool = False,
-        hold: Callable[[], None] = _nothing,
+        hold: Callable[[], None] = nothing,
     ) -> Landed:
         """Land ``records``, in their order, and move ``reached`` behind them; the same call again is safe.
 
@@ -153,7 +149,7 @@ class Landing:
         return [r for r in fresh if r.identity.position not in there.get(r.identity.raw_partition, ())]
 
     def insert(
-        self, stream: Stream, partition: int, records: Sequence[Record], hold: Callable[[], None] = _nothing
+        self, stream: Stream, partition: int, records: Sequence[Record], hold: Callable[[], None] = nothing
     ) -> int:
         """Insert ``records`` of ``stream``, none of which is stored; returns how many went to quarantine instead."""
         groups: dict[tuple[str, int], list[Record]] = {}
@@ -179,7 +175,7 @@ class Landing:
             schema = self._schemas[group[1]]
             unstorable += self._insert_group(stream, partition, TABLES[group[0]], schema, groups[group], hold=hold)
         if unreadable:
-            quarantine(self._store, stream.topic, unreadable, None)
+            quarantine(self._store, stream.topic, unreadable, None, hold)
         reach("sink.after_insert")
         return unstorable
 
@@ -204,7 +200,7 @@ class Landing:
             return 0
         except BatchRefused:
             refused = land_pieces(schema, records, put)
-            quarantine(self._store, stream.topic, refused, Decoder(schema))
+            quarantine(self._store, stream.topic, refused, Decoder(schema), hold)
             return len(refused)
 
 

@@ -53,10 +53,21 @@ def land_pieces(
     return refused
 
 
-def quarantine(store: Store, topic: str, refused: Sequence[tuple[Record, str]], decoder: Decoder | None) -> None:
+def nothing() -> None:
+    """Of a batch that nobody else may land."""
+
+
+def quarantine(
+    store: Store,
+    topic: str,
+    refused: Sequence[tuple[Record, str]],
+    decoder: Decoder | None,
+    hold: Callable[[], None] = nothing,
+) -> None:
     """Put each of ``refused`` in quarantine, reason ``unstorable``, with what can be read of it and its bytes.
 
-    Raises Unquarantinable where that is refused too.
+    ``hold`` is called before each and raises where the batch is no longer ours. Raises Unquarantinable where it is
+    refused there too.
     """
     schema = output_schema("audited")
     encoder = Encoder(schema, 0)
@@ -66,6 +77,7 @@ def quarantine(store: Store, topic: str, refused: Sequence[tuple[Record, str]], 
         for row in (_decoded_row(record, topic, reason, decoder), _minimal_row(record, topic, reason)):
             if row is None:
                 continue
+            hold()
             try:
                 body = encoder.encode(row)[HEADER.size :]
                 store.insert(QUARANTINE, schema, [body], token(QUARANTINE, topic, -1, [record]))

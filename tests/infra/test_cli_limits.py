@@ -102,7 +102,7 @@ def reset(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         monkeypatch.setenv(name, "http://127.0.0.1:1")
     monkeypatch.setattr(limits, "STORED_SECONDS", 0)
     monkeypatch.setattr(limits, "LOOK_SECONDS", 0)
-    monkeypatch.setattr(queries, "run", lambda *_: [b'{"kill_id":"run-7:ki', b'll"}\n{"kill_id":"other"}\n'])
+    monkeypatch.setattr(queries, "rows", lambda *_: [{"kill_id": "run-7:kill"}, {"kill_id": "other"}])
     monkeypatch.setattr(limits, "_broadcast", lambda _, copies: sent.append(copies(1)[0]["payload"]["kill_id"]))
     return sent
 
@@ -134,7 +134,7 @@ def test_a_store_that_is_away_holds_up_no_reset(
     def away(*_: object) -> list[bytes]:
         raise StoreUnavailable("ClickHouse does not answer")
 
-    monkeypatch.setattr(queries, "run", away)
+    monkeypatch.setattr(queries, "rows", away)
     assert run([*RESET, "--home", str(home)]) == 0
     assert reset == ["run-7:kill"]
     assert "cannot be looked up: ClickHouse does not answer" in capsys.readouterr().err
@@ -143,8 +143,8 @@ def test_a_store_that_is_away_holds_up_no_reset(
 def test_a_kill_that_was_just_ordered_is_waited_for(
     reset: list[str], home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answers = iter([b"", b"", b'{"kill_id":"run-7:kill"}'])
+    answers = iter([[], [], [{"kill_id": "run-7:kill"}]])
     monkeypatch.setattr(limits, "STORED_SECONDS", 60)
-    monkeypatch.setattr(queries, "run", lambda *_: [next(answers)])
+    monkeypatch.setattr(queries, "rows", lambda *_: next(answers))
     assert run([*RESET, "--home", str(home)]) == 0
     assert reset == ["run-7:kill"]

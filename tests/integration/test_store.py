@@ -165,6 +165,19 @@ def test_a_batch_that_is_landing_has_no_holes(store: Store, server: Server, monk
     assert found == [({0: 6}, {})]
 
 
+@pytest.mark.req("P-03", "P-08")
+def test_what_is_no_longer_ours_does_not_go_to_quarantine_either(store: Store) -> None:
+    class Gone(Exception):
+        pass
+
+    def gone() -> None:
+        raise Gone
+
+    with pytest.raises(Gone):
+        Landing(store, schema_by_id).insert(AUDITED, 0, [Record(Identity(0, 0, 0), b"no record", 0)], hold=gone)
+    assert count(store, "quarantine") == 0
+
+
 def test_migrations_run_once_and_two_may_run_at_once(server: Server, store: Store) -> None:
     assert not migrate.migrate(store)
     stores = [Store(server.url) for _ in range(3)]

@@ -8,7 +8,7 @@ import pytest
 
 from tradetape.schemas.errors import TradetapeError
 from tradetape.sinks import queries
-from tradetape.sinks.results import render
+from tradetape.sinks.results import render, rows
 
 
 @pytest.mark.req("S0-06", "S0-08", "S1-08", "S3-09")
@@ -66,6 +66,14 @@ def test_a_table_is_aligned_and_safe_for_a_terminal() -> None:
         "long name  -2",
     ]
     assert list(render([b'["name"]\n'], "table")) == ["no rows"]
+
+
+@pytest.mark.parametrize("end", [b"", b"\n"])
+def test_rows_are_read_wherever_an_answer_is_cut(end: bytes) -> None:
+    whole = b'{"kill_id":"run-7:kill"}\n{"kill_id":"other"}' + end
+    for cut in range(len(whole)):
+        assert [row["kill_id"] for row in rows([whole[:cut], whole[cut:]])] == ["run-7:kill", "other"]
+    assert list(rows([])) == []
 
 
 def test_json_lines_come_through_as_they_are() -> None:
