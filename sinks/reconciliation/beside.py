@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
 from typing import NamedTuple
 
-from tradetape.schemas.numbers import WIDE, text
-from tradetape.sinks.reconciliation.differences import Difference, Values
+from tradetape.schemas.numbers import WIDE
+from tradetape.sinks.reconciliation.differences import Difference, Values, shown
 
 ONLY_HERE, ONLY_BESIDE, TRUNCATED, ZERO, DIFFERS = "only_here", "only_beside", "truncated", "zero", "differs"
 """In the database alone · in the other record alone · the database cut digits off · it has 0 where the other has a
@@ -53,7 +53,7 @@ def _differences(subject: str, said: Said, other: Said) -> Iterator[Difference]:
     for name in sorted(said.numbers.keys() & other.numbers.keys()):
         one, two = said.numbers[name], other.numbers[name]
         if one != two:
-            by_kind.setdefault(_kind(one, two), []).append((name, _shown(one), _shown(two)))
+            by_kind.setdefault(_kind(one, two), []).append((name, shown(one), shown(two)))
     if said.side != other.side:
         by_kind.setdefault(DIFFERS, []).append(("side", said.side, other.side))
     for kind, values in by_kind.items():
@@ -80,7 +80,3 @@ def _difference(kind: str, subject: str, said: Said | None, other: Said | None, 
         stored_place=other.place if other else "",
         values=values,
     )
-
-
-def _shown(value: Decimal | None) -> str | None:
-    return None if value is None else text(value)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
 from hashlib import blake2b
 from typing import Any, NamedTuple
+
+from tradetape.schemas.numbers import text
 
 Values = tuple[tuple[str, str | None, str | None], ...]
 """Name and both values, each None where that side has none: first the native one (or live, or the sum), then the
@@ -50,6 +53,11 @@ def acceptances(rows: Iterable[Mapping[str, Any]]) -> dict[str, Acceptance]:
     ``rows`` have event_id, accepted_by, reason and ids, in the order of the record; the latest word counts.
     """
     return {each: Acceptance(row["accepted_by"], row["reason"], row["event_id"]) for row in rows for each in row["ids"]}
+
+
+def shown(number: Decimal | None) -> str | None:
+    """A number as a value of a difference."""
+    return None if number is None else text(number)
 
 
 def beyond(found: Sequence[Difference], accepted: Mapping[str, Acceptance]) -> list[Difference]:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from tradetape.schemas import times
 from tradetape.schemas.numbers import QUANTUM, WIDE, text
-from tradetape.sinks.reconciliation.differences import Difference, Values
+from tradetape.sinks.reconciliation.differences import Difference, Values, shown
 
 ONLY_LIVE, ONLY_PAPER, DIFFERS, SLIPPED = "only_live", "only_paper", "differs", "slipped"
 
@@ -164,7 +164,7 @@ def _differences(subject: str, pair: Pair, tolerance: Tolerance) -> Iterator[Dif
         ("filled", live.filled, paper.filled, amount),
     ):
         if _is_beyond(one, other, allowed):
-            values.append((name, _shown(one), _shown(other)))
+            values.append((name, shown(one), shown(other)))
     for name, said, other_said in (
         ("order_type", live.order_type, paper.order_type),
         ("outcome", live.outcome, paper.outcome),
@@ -175,7 +175,7 @@ def _differences(subject: str, pair: Pair, tolerance: Tolerance) -> Iterator[Dif
     if values:
         yield _difference(DIFFERS, subject, item, pair, tuple(values))
     if None not in (tolerance.slippage_bps, pair.slippage_bps) and pair.slippage_bps > tolerance.slippage_bps:  # type: ignore[operator]
-        prices = _shown(live.fill_price), _shown(paper.fill_price)
+        prices = shown(live.fill_price), shown(paper.fill_price)
         yield _difference(SLIPPED, subject, item, pair, (("fill_price", *prices),))
 
 
@@ -207,7 +207,7 @@ def _alone(kind: str, subject: str, order: Order) -> Difference:
 
 def _terms(order: Order) -> str:
     filled = f", {text(order.filled)} filled" if order.filled else ""
-    return f"{_shown(order.amount) or '?'} at {_shown(order.price) or 'market'}{filled}, {order.outcome}"
+    return f"{shown(order.amount) or '?'} at {shown(order.price) or 'market'}{filled}, {order.outcome}"
 
 
 def _place(order: Order) -> str:
@@ -222,10 +222,6 @@ def _is_beyond(one: Decimal | None, other: Decimal | None, allowed: Decimal) -> 
 
 def _apart(one: Decimal | None, other: Decimal | None) -> Decimal:
     return abs(WIDE.subtract(one or Decimal(0), other or Decimal(0)))
-
-
-def _shown(value: Decimal | None) -> str | None:
-    return None if value is None else text(value)
 
 
 def _asked(order: Order) -> tuple[int, str]:
