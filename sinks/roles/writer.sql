@@ -11,3 +11,6 @@ GRANT SELECT ON tradetape.* TO tradetape_writer;
 GRANT SELECT ON system.tables TO tradetape_writer;
 GRANT SELECT ON system.columns TO tradetape_writer;
 GRANT SELECT ON system.processes TO tradetape_writer;
+-- A hole is judged again from the partition's first record on, and that may be archived.
+GRANT READ ON FILE TO tradetape_writer;
+GRANT CREATE TEMPORARY TABLE ON *.* TO tradetape_writer;
