@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from functools import partial
-from time import sleep
 
 from tradetape.infra.settings import Settings
 from tradetape.schemas.registry import Registry
 from tradetape.sinks import raw_log, raws
 from tradetape.sinks.repair import Repaired, Repairer
-from tradetape.sinks.replay import PATIENCE
 from tradetape.sinks.store import Store
 
 
-def run(
-    found: Settings,
-    partitions: Collection[int],
-    *,
-    every_partition: bool = False,
-    wait: Callable[[float], object] = sleep,
-) -> list[Repaired]:
-    """Insert what ``partitions`` (or every one) lack up to their last verdict; ``wait`` is called with seconds.
+def run(found: Settings, partitions: Collection[int], *, every_partition: bool = False) -> list[Repaired]:
+    """Insert what ``partitions`` (or every one) lack up to their last verdict.
 
     Raises Unrepairable, and TradetapeError where Kafka, the registry or ClickHouse does not answer.
     """
@@ -31,7 +23,4 @@ def run(
     fetch = partial(raw_log.records, found.bootstrap_servers)
     repairer = Repairer(store, raw_log.writer_schemas(registry), registry, fetch)
     chosen = sorted(last) if every_partition else [partition for partition in partitions if partition in last]
-    if chosen:
-        # Figures and alerts follow verdicts by topics of their own: what the sink is about to land is not missing.
-        wait(PATIENCE)
     return [repairer.repair(partition, last[partition] + 1) for partition in chosen]

@@ -2,11 +2,14 @@
 
 A fold needs the whole partition from its first record on: what is stored comes from the store, what is missing from
 ``tradetape.events``. Figures of portfolios follow from several partitions and are not repaired here.
+
+A sink lands each topic in its order and takes what does not rise for a repeat. So a row that is not stored is missing
+where a later one of its topic is; else it may be on its way, and is left to the sink: nothing becomes double.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Generator, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cache
@@ -30,6 +33,8 @@ from tradetape.sinks.stored import Stored
 
 AT_ONCE = 10_000
 """Missing records held in memory."""
+
+NOWHERE = Position(-1, 0)
 
 SINK = "repair"
 """Who landed it, in the ingest ledger."""
@@ -63,17 +68,18 @@ class Repairer:
         self._encoder = cache(lambda topic: _encoder(registry, topic))
 
     def repair(self, partition: int, end: int, on_progress: Callable[[int], object] = lambda _: None) -> Repaired:
-        """Insert every row that raw ``partition`` lacks below the offset ``end``.
+        """Insert every row that raw ``partition`` lacks below the offset ``end``, at which a hole ends at the most.
 
         ``on_progress`` hears how many records are judged. Raises Unrepairable, and what the store and Kafka raise.
         """
         done = Repaired(partition)
+        reached = self._reached(partition)
         replay = Replay(partition, self._schema_by_id)
         missing: list[Emitted] = []
         with closing(self._pairs(partition, end)) as pairs:
             for raw, found in pairs:
                 there = {row.position for row in found}
-                missing += [one for one in replay.fold(raw) if _is_missing(one, there)]
+                missing += [one for one in replay.fold(raw) if _is_missing(one, there, reached)]
                 done.judged += 1
                 if len(missing) >= AT_ONCE:
                     self._insert(partition, missing, done)
@@ -81,6 +87,14 @@ class Repairer:
         self._insert(partition, missing, done)
         on_progress(done.judged)
         return done
+
+    def _reached(self, partition: int) -> Mapping[str, Position]:
+        """The last position of ``partition`` that is stored, by topic."""
+        found = {}
+        for topic, stream in STREAMS.items():
+            sources = stream.sources if stream.table is None else ((stream.table, "1"),)
+            found[topic] = self._store.high_water(sources).get(partition, NOWHERE)
+        return found
 
     def _pairs(self, partition: int, end: int) -> Generator[tuple[RawRecord, Sequence[Stored]]]:
         """Each raw record with the rows of its offset."""
@@ -131,8 +145,14 @@ class Repairer:
         missing.clear()
 
 
-def _is_missing(one: Emitted, there: Collection[Position]) -> bool:
-    return one.topic != topics.PORTFOLIO and parse_key(one.key).position not in there
+def _is_missing(one: Emitted, there: Collection[Position], reached: Mapping[str, Position]) -> bool:
+    """Whether it is neither among the rows that are ``there`` nor on its way."""
+    position = parse_key(one.key).position
+    if one.topic == topics.PORTFOLIO or position in there:
+        return False
+    if one.topic == topics.AUDITED and position.raw_offset > reached[one.topic].raw_offset:
+        return True  # a sink goes past no hole
+    return position < reached[one.topic]
 
 
 def _encoder(registry: Registry, topic: str) -> Encoder:

@@ -30,7 +30,6 @@ from tradetape.sinks.batch import STREAMS
 from tradetape.sinks.landing import Landing
 from tradetape.sinks.ledger import BadKey, Hole
 from tradetape.sinks.migrate import migrate
-from tradetape.sinks.replay import PATIENCE
 from tradetape.sinks.store import Store, StoreUnavailable
 from tradetape.sinks.writer import RETRY_SECONDS, RegistryUnavailable, Writer, consumer_config
 
@@ -110,9 +109,7 @@ def _run(environment: Mapping[str, str], stop: _Stop) -> None:
             if error == hole:
                 raise
             hole = error
-            # What another sink has read of figures and alerts lands meanwhile, and is not inserted twice.
-            if not stop.event.wait(PATIENCE):
-                _repair(error, store, registry, bootstrap)
+            _repair(error, store, registry, bootstrap)
         except KafkaException as error:
             if not _is_fenced(error) or time.monotonic() - fenced < FENCED_SECONDS:
                 raise
