@@ -13,8 +13,6 @@ from typing import Any, NamedTuple
 import orjson
 from fastapi import FastAPI, Request
 from fastapi.openapi.utils import get_openapi
-from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from tradetape.producers.gateway import body, contract, problems, reading
@@ -24,6 +22,7 @@ from tradetape.producers.gateway.limits import Allowance, Busy, Room
 from tradetape.producers.gateway.outlet import TURN_EVENTS, Outlet, Unavailable
 from tradetape.producers.gateway.problems import Problem
 from tradetape.producers.gateway.reading import Taken
+from tradetape.producers.serving import problems as serving
 from tradetape.producers.spool import Health
 from tradetape.schemas import crashpoints
 
@@ -87,7 +86,7 @@ def create_app(
         """Needs no token."""
         return await _health(found["outlet"], health())
 
-    _answer_problems(app)
+    serving.answer(app, Problem, fault=problems.fault())
     app.openapi = lambda: _describe(app)  # type: ignore[method-assign]
     return app
 
@@ -250,31 +249,6 @@ async def _health(outlet: Outlet, spool: Health) -> Response:
         },
     }
     return Response(orjson.dumps(document), 503 if status == "refusing" else 200, media_type=_JSON)
-
-
-def _answer_problems(app: FastAPI) -> None:
-    @app.exception_handler(Problem)
-    async def problem(_request: Request, error: Exception) -> Response:
-        assert isinstance(error, Problem)
-        return error.response()
-
-    @app.exception_handler(ClientDisconnect)
-    async def gone(_request: Request, _error: Exception) -> Response:
-        return Response(status_code=499)  # nobody reads it
-
-    @app.exception_handler(HTTPException)
-    async def other(_request: Request, error: Exception) -> Response:
-        assert isinstance(error, HTTPException)
-        title = str(error.detail)
-        hint = "see /openapi.json for what there is"
-        name = title.lower().replace(" ", "-")
-        return Problem(error.status_code, name, title, hint=hint, headers=error.headers).response()
-
-    @app.exception_handler(Exception)
-    async def fault(_request: Request, _error: Exception) -> Response:
-        return Problem(
-            500, "fault", "A fault of the gateway", hint="send the same again; the gateway's log has the cause"
-        ).response()
 
 
 def _describe(app: FastAPI) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from tradetape.producers.gateway.problems import MEDIA_TYPE
+from tradetape.producers.serving.problems import MEDIA_TYPE
 from tradetape.schemas import rules
 from tradetape.schemas.catalogue import (
     EVENT_VERSION,

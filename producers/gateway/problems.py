@@ -1,56 +1,21 @@
-"""Errors as problem details (RFC 9457), each with a hint of what to do next."""
+"""The gateway's errors, each with a hint of what to do next."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from typing import Any
+from typing import ClassVar
 
-import orjson
-from starlette.responses import Response
-
-MEDIA_TYPE = "application/problem+json"
+from tradetape.producers.serving import problems
+from tradetape.producers.serving.problems import retry_after
 
 
-class Problem(Exception):
-    """An answer that is not 202. ``name`` ends its type URI; ``more`` are further members."""
+class Problem(problems.Problem):
+    """An answer that is not 202."""
 
-    def __init__(
-        self,
-        status: int,
-        name: str,
-        title: str,
-        *,
-        detail: str = "",
-        hint: str = "",
-        headers: Mapping[str, str] | None = None,
-        **more: Any,
-    ) -> None:
-        super().__init__(title)
-        self.status = status
-        self.headers = dict(headers or {})
-        self.document = {
-            "type": f"urn:tradetape:gateway:{name}",
-            "title": title,
-            "status": status,
-            "detail": detail or title,
-            "hint": hint,
-            **more,
-        }
-
-    def response(self) -> Response:
-        """It as an answer."""
-        return Response(orjson.dumps(self.document), self.status, headers=self.headers, media_type=MEDIA_TYPE)
+    service: ClassVar[str] = "gateway"
 
 
-def unauthorized() -> Problem:
-    return Problem(
-        401,
-        "unauthorized",
-        "No known token",
-        hint="send `Authorization: Bearer TOKEN` with a token of the gateway's tokens file",
-        headers={"WWW-Authenticate": 'Bearer realm="tradetape"'},
-    )
+def unauthorized() -> problems.Problem:
+    return problems.unauthorized(Problem, "gateway")
 
 
 def forbidden(client: str, instance: str, number: int) -> Problem:
@@ -110,7 +75,7 @@ def too_many(client: str, wait: float) -> Problem:
         "Too many events or bytes",
         detail=f"client {client} used up its allowance; nothing was taken",
         hint="wait for Retry-After seconds and send the same again, or raise its limits in the tokens file",
-        headers=_retry_after(wait),
+        headers=retry_after(wait),
     )
 
 
@@ -120,7 +85,7 @@ def busy() -> Problem:
         "busy",
         "Too many bodies at a time",
         hint="send the same again after Retry-After seconds: nothing was taken",
-        headers=_retry_after(1),
+        headers=retry_after(1),
     )
 
 
@@ -131,9 +96,9 @@ def unavailable(detail: str) -> Problem:
         "Neither Kafka nor the spool takes events",
         detail=detail,
         hint="send the same again, with the same event_ids, after Retry-After seconds: what was taken is not doubled",
-        headers=_retry_after(5),
+        headers=retry_after(5),
     )
 
 
-def _retry_after(seconds: float) -> dict[str, str]:
-    return {"Retry-After": str(max(1, math.ceil(seconds)))}
+def fault() -> Problem:
+    return Problem(500, "fault", "A fault of the gateway", hint="send the same again; the gateway's log has the cause")
