@@ -4,8 +4,8 @@
 microseconds, both inclusive. The command line and the HTTP API call these functions; what they return is ready for
 JSON: decimals as text, times as ISO-8601.
 
-Every function raises TradetapeError where ClickHouse does not answer, where records are missing, and where nothing of
-that name was on record by then.
+Every function raises TradetapeError where ClickHouse does not answer and where records are missing, and
+NothingOnRecord where nothing of that name was on record by then.
 """
 
 from __future__ import annotations
@@ -31,6 +31,10 @@ from tradetape.sinks.tables import EVENTS, RISK
 Document = dict[str, Any]
 
 _EVENTS = views.full_name(EVENTS)
+
+
+class NothingOnRecord(TradetapeError):
+    """Nothing of that name was on record by then."""
 
 
 class When(NamedTuple):
@@ -273,7 +277,7 @@ def _bound(at: int | None) -> int:
 
 
 def answer(when: When, nothing: str, entries: Iterator[Document]) -> Document:
-    """The answer of a question for ``entries``. Raises TradetapeError where there is none."""
+    """The answer of a question for ``entries``. Raises NothingOnRecord where there is none."""
     found = list(entries)
     if not found:
         raise _nothing(nothing, when)
@@ -288,8 +292,8 @@ def _asked(when: When) -> Document:
     }
 
 
-def _nothing(what: str, when: When) -> TradetapeError:
+def _nothing(what: str, when: When) -> NothingOnRecord:
     bounded = when.at is not None or when.known_at is not None
-    return TradetapeError(
+    return NothingOnRecord(
         f"{what} is on record{' by then' if bounded else ''}", hint="`tradetape query counts` lists the instances"
     )

@@ -12,6 +12,7 @@ from typing import NoReturn
 import click
 
 from tradetape.infra.cli import (
+    api,
     archive,
     backup,
     connect,
@@ -54,6 +55,7 @@ for _command in (
     *connect.COMMANDS,
     *dead_letters.COMMANDS,
     *gateway.COMMANDS,
+    *api.COMMANDS,
     *limits.COMMANDS,
     *schemas.COMMANDS,
     *query.COMMANDS,

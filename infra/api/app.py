@@ -1,0 +1,72 @@
+"""The HTTP API as an ASGI app (S2-05, S1-08, S3-09)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from tradetape.infra.api import contract, errors, state
+from tradetape.infra.api.asking import Service
+from tradetape.infra.api.clients import Clients
+from tradetape.infra.api.desk import Desk
+from tradetape.infra.api.reader import Reader
+from tradetape.infra.api.routes import healthy, past, questions, record
+from tradetape.processors.reading import SchemaById
+
+LOOKS = 2
+"""Requests for health at a time."""
+
+
+def create_app(
+    clients: Clients,
+    connect: Callable[[], Reader],
+    schema_by_id: SchemaById,
+    bootstrap_servers: str = "",
+    *,
+    desk: Desk | None = None,
+) -> FastAPI:
+    """The app. ``connect`` makes a reader of the store, ``schema_by_id`` has the writer schemas of its bytes;
+    ``bootstrap_servers`` are those of Kafka, by which health knows how far the store is behind. ``desk`` takes the
+    place of the usual one.
+    """
+    service = Service(
+        clients,
+        desk or Desk(connect),
+        Desk(connect, places=state.FOLDS),
+        Desk(connect, places=LOOKS),
+        schema_by_id,
+        bootstrap_servers,
+    )
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        yield
+        for each in (service.desk, service.folds, service.looks):
+            each.close()
+
+    app = FastAPI(
+        title="Tradetape API",
+        version=version("tradetape"),
+        summary="The record of trading bots, read-only.",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.state.service = service
+    for routes in (record, past, questions, healthy):
+        app.include_router(routes.router)
+    errors.answer(app)
+    app.openapi = lambda: _describe(app)  # type: ignore[method-assign]
+    return app
+
+
+def _describe(app: FastAPI) -> dict[str, Any]:
+    if app.openapi_schema is None:
+        described = get_openapi(title=app.title, version=app.version, summary=app.summary, routes=app.routes)
+        app.openapi_schema = contract.complete(described)
+    return app.openapi_schema

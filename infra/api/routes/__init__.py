@@ -1,0 +1,1 @@
+"""The routes: from a request to an answer, by topic."""
