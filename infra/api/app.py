@@ -13,7 +13,7 @@ from fastapi.openapi.utils import get_openapi
 from tradetape.infra.api import contract, errors, state
 from tradetape.infra.api.asking import Service
 from tradetape.infra.api.clients import Clients
-from tradetape.infra.api.desk import Desk
+from tradetape.infra.api.desk import PLACES, Desk
 from tradetape.infra.api.reader import Reader
 from tradetape.infra.api.routes import healthy, past, questions, record
 from tradetape.processors.reading import SchemaById
@@ -28,25 +28,19 @@ def create_app(
     schema_by_id: SchemaById,
     bootstrap_servers: str = "",
     *,
-    desk: Desk | None = None,
+    places: int = PLACES,
 ) -> FastAPI:
     """The app. ``connect`` makes a reader of the store, ``schema_by_id`` has the writer schemas of its bytes;
-    ``bootstrap_servers`` are those of Kafka, by which health knows how far the store is behind. ``desk`` takes the
-    place of the usual one.
+    ``bootstrap_servers`` are those of Kafka, by which health knows how far the store is behind. ``places`` are
+    the requests that read at a time.
     """
-    service = Service(
-        clients,
-        desk or Desk(connect),
-        Desk(connect, places=state.FOLDS),
-        Desk(connect, places=LOOKS),
-        schema_by_id,
-        bootstrap_servers,
-    )
 
     @asynccontextmanager
-    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        desks = Desk(connect, places=places), Desk(connect, places=state.FOLDS), Desk(connect, places=LOOKS)
+        app.state.service = Service(clients, *desks, schema_by_id, bootstrap_servers)
         yield
-        for each in (service.desk, service.folds, service.looks):
+        for each in desks:
             each.close()
 
     app = FastAPI(
@@ -57,7 +51,6 @@ def create_app(
         docs_url=None,
         redoc_url=None,
     )
-    app.state.service = service
     for routes in (record, past, questions, healthy):
         app.include_router(routes.router)
     errors.answer(app)

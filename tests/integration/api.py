@@ -19,7 +19,7 @@ from tests.support import eventually
 
 from tradetape.infra.api.app import create_app
 from tradetape.infra.api.clients import Client, Clients
-from tradetape.infra.api.desk import Desk
+from tradetape.infra.api.desk import PLACES
 from tradetape.infra.api.reader import Reader
 from tradetape.infra.api.scope import Scope
 from tradetape.producers.serving import server as serving
@@ -39,9 +39,9 @@ def clients() -> Clients:
     return Clients([(TOKEN, Client("all")), (LIMITED_TOKEN, Client("limited", LIMIT))])
 
 
-def app(url: str, desk: Desk | None = None) -> FastAPI:
+def app(url: str, places: int = PLACES) -> FastAPI:
     """The app over the store at ``url``, with the schemas of folded events."""
-    return create_app(clients(), lambda: Reader(url), SCHEMAS.get, desk=desk)
+    return create_app(clients(), lambda: Reader(url), SCHEMAS.get, places=places)
 
 
 def land(store: Store, table: Table, rows: list[dict[str, Any]]) -> None:

@@ -19,8 +19,6 @@ from tests.integration.clickhouse import Server, free_port
 from tests.integration.recorded import recorded
 from tests.sinks.rows import START, audited
 
-from tradetape.infra.api.desk import Desk
-from tradetape.infra.api.reader import Reader
 from tradetape.infra.api.scope import is_of_fleet
 from tradetape.schemas import numbers, times
 from tradetape.sinks import portfolio_travel, queries, travel
@@ -504,8 +502,7 @@ def crowd(server: Server) -> int:
 @pytest.mark.req("S2-05")
 def test_a_large_answer_is_streamed_and_stops_with_its_client(server: Server, crowd: int) -> None:
     headers = {"Authorization": f"Bearer {TOKEN}", **NDJSON}
-    one_place = Desk(lambda: Reader(server.url), places=1)
-    with api.listening(api.app(server.url, one_place)) as url, httpx.Client(base_url=url, headers=headers) as http:
+    with api.listening(api.app(server.url, places=1)) as url, httpx.Client(base_url=url, headers=headers) as http:
         for _ in range(3):  # the only place is given back each time
             with http.stream("GET", "/v1/events?instance=crowd", timeout=30) as answer:
                 assert answer.headers["transfer-encoding"] == "chunked"
