@@ -48,7 +48,10 @@ class EventFilters(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    tail: Annotated[int, Field(ge=1, le=LONGEST_TAIL, description="How many, at most.")] | None = None
+    tail: (
+        Annotated[int, Field(ge=1, le=LONGEST_TAIL, description="How many, at most; else 50, and all as NDJSON.")]
+        | None
+    ) = None
     type: Values = Field([], description="Event types, such as order_filled.")
     instance: Values = Field([], description="Bots.")
     environment: Values = Field([], description="live, paper, testnet or backtest.")
