@@ -9,10 +9,14 @@ from typing import Any
 
 import pytest
 from starlette.requests import ClientDisconnect, Request
+from starlette.testclient import TestClient
 
+from tradetape.infra.api.app import create_app
+from tradetape.infra.api.clients import Client as Known
+from tradetape.infra.api.clients import Clients
 from tradetape.infra.api.desk import Busy, Desk
 from tradetape.infra.api.reader import Abandoned, Reader, TooHeavy
-from tradetape.sinks.store import StoreUnavailable
+from tradetape.sinks.store import QueryRefused, StoreUnavailable
 
 
 class Shelf(Reader):
@@ -226,3 +230,39 @@ def test_a_reader_keeps_to_its_time() -> None:
     reader.abandon()
     with pytest.raises(Abandoned):
         reader.query("SELECT 1")
+
+
+class Failing(Reader):
+    """Every read fails with ``error``."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__("http://127.0.0.1:1")
+        self._error = error
+
+    def query(self, *_args: Any, **_kwargs: Any) -> Any:
+        raise self._error
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "name"),
+    [
+        (TooHeavy("not answered within 30 s"), 503, "too-heavy"),
+        (StoreUnavailable("ClickHouse at http://10.0.0.7:8123 does not answer"), 503, "unavailable"),
+        (QueryRefused(60, "no such table"), 503, "not-ready"),
+        (QueryRefused(62, "syntax error near SECRET"), 500, "fault"),
+        (Busy(), 503, "busy"),
+        (ValueError("SECRET"), 500, "fault"),
+    ],
+)
+def test_every_failure_is_a_problem_with_what_to_do(error: Exception, status: int, name: str) -> None:
+    token = "a-token-of-sixteen-or-more"
+    app = create_app(Clients([(token, Known("all"))]), lambda: Failing(error), lambda _: None)
+    with TestClient(app, headers={"Authorization": f"Bearer {token}"}, raise_server_exceptions=False) as http:
+        answer = http.get("/v1/events")
+    found = answer.json()
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert (answer.status_code, found["type"]) == (status, f"urn:tradetape:api:{name}")
+    assert found["hint"]
+    assert ("retry-after" in answer.headers) is (status == 503)
+    assert "SECRET" not in answer.text
+    assert "10.0.0.7" not in answer.text

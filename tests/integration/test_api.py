@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import threading
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -19,10 +20,11 @@ from tests.integration.clickhouse import Server, free_port
 from tests.integration.recorded import recorded
 from tests.sinks.rows import START, audited
 
+from tradetape.infra.api.reader import Abandoned, Reader, TooHeavy
 from tradetape.infra.api.scope import is_of_fleet
 from tradetape.schemas import numbers, times
 from tradetape.sinks import portfolio_travel, queries, travel
-from tradetape.sinks.store import Store
+from tradetape.sinks.store import QueryRefused, Store
 from tradetape.sinks.tables import EVENTS
 from tradetape.sinks.travel import When
 
@@ -470,9 +472,9 @@ def test_a_store_that_is_away_is_told_without_its_address() -> None:
             problem(answer, 503, "unavailable")
             assert str(port) not in answer.text
             assert int(answer.headers["retry-after"]) > 0
-        for known in ({}, {"Authorization": ""}):
-            found = TestClient(http.app, headers=known).get("/v1/health")
-            assert (found.status_code, found.json()) in ((503, {"status": "store_away"}), (401, found.json()))
+        found = TestClient(http.app).get("/v1/health")
+        assert (found.status_code, found.json()) == (503, {"status": "store_away"})
+        problem(http.get("/v1/health", headers={"Authorization": ""}), 401, "unauthorized")
 
 
 def test_a_store_without_tables_is_not_ready(server: Server, http: TestClient) -> None:
@@ -482,6 +484,28 @@ def test_a_store_without_tables_is_not_ready(server: Server, http: TestClient) -
         problem(http.get("/v1/risk"), 503, "not-ready")
     finally:
         store.command("RENAME TABLE tradetape.elsewhere TO tradetape.risk_latest")
+
+
+ENDLESS = "SELECT count() FROM numbers(1000000000000) WHERE sipHash64(number) = 1"
+
+
+@pytest.mark.req("S2-05", "S1-09")
+def test_a_reader_only_reads_within_its_bounds_and_while_somebody_waits(server: Server) -> None:
+    reader = Reader(server.url)
+    reader.begin(1)
+    with pytest.raises(TooHeavy):
+        reader.query(ENDLESS)
+    reader.begin(60)
+    threading.Timer(0.5, reader.abandon).start()
+    with pytest.raises(Abandoned):
+        reader.query(ENDLESS)
+    reader.begin(60)
+    with pytest.raises(QueryRefused, match="readonly"):
+        reader.command("TRUNCATE TABLE tradetape.alerts")
+    with pytest.raises(QueryRefused, match="readonly"):
+        reader.insert_json("tradetape.alerts", [{"code": "x"}])
+    assert reader.query("SELECT count() FROM tradetape.alerts") == [(len(RECORD.alerts),)]
+    reader.close()
 
 
 @pytest.fixture(scope="module")
