@@ -88,6 +88,10 @@ def kafka_offsets(bootstrap_servers: str) -> dict[int, tuple[int, int]]:
     consumer = Consumer({"bootstrap.servers": bootstrap_servers, "group.id": "tradetape-completeness", "log_level": 0})
     try:
         found = consumer.list_topics(topics.EVENTS, timeout=KAFKA_SECONDS).topics[topics.EVENTS].partitions
+        if not found:
+            raise TradetapeError(
+                f"{topics.EVENTS} is missing at {bootstrap_servers}", hint="create it with `tradetape up`"
+            )
         return {
             partition: consumer.get_watermark_offsets(TopicPartition(topics.EVENTS, partition), timeout=KAFKA_SECONDS)
             for partition in sorted(found)
