@@ -109,7 +109,7 @@ def test_an_entry_outside_the_home_is_refused(tmp_path: Path) -> None:
 @pytest.mark.req("P-11")
 def test_it_waits_for_nobody_and_overwrites_nothing(home: Path, tmp_path: Path) -> None:
     path = tmp_path / "b.tar.zst"
-    running = processes.spawn("worker", [sys.executable, "-c", "import time; time.sleep(600)"], home=home)
+    running = processes.spawn("worker", [sys.executable, "-c", "import signal; signal.pause()"], home=home)
     try:
         with pytest.raises(TradetapeError, match=r"is in use .* stop them with `tradetape down` first"):
             backup.backup(home, path, NOW)
