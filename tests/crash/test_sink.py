@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import os
 import random
-import signal
 import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import suppress
-from dataclasses import replace
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import psutil
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
+from tests.crash.forks import Forks, Process
+from tests.crash.pipeline import KILLED, SINK
 from tests.sinks import rows
 from tests.support import eventually
 
@@ -99,11 +100,26 @@ class Feed:
         self._producer.poll(0)
 
 
-def start(stack: settings.Settings, crash_at: str = "", member: str = "crash-test") -> subprocess.Popen[bytes]:
-    addresses = {variable: getattr(stack, name) for name, variable in settings.ADDRESSES.items()}
-    # A static member takes its partitions back at once, instead of when the session of the dead one ends.
-    env = {**os.environ, **addresses, "TRADETAPE_SINK_ID": member, VARIABLE: crash_at}
-    return subprocess.Popen([sys.executable, "-m", "tradetape.sinks.writer_main"], env=env, stderr=subprocess.DEVNULL)
+@dataclass(frozen=True)
+class Sinks:
+    """Starts sinks on ``stack``, each a process of its own."""
+
+    stack: settings.Settings
+    forks: Forks
+    log: Path
+
+    @contextmanager
+    def running(self, crash_at: str = "", member: str = "crash-test") -> Iterator[Process]:
+        """A sink, until the end of the block."""
+        addresses = {variable: getattr(self.stack, name) for name, variable in settings.ADDRESSES.items()}
+        # A static member takes its partitions back at once, instead of when the session of the dead one ends.
+        env = {**os.environ, **addresses, "TRADETAPE_SINK_ID": member, VARIABLE: crash_at}
+        process = self.forks.start(SINK, (), env, self.log)
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.wait()
 
 
 def answers(store: Store) -> dict[str, tuple[int, int]]:
@@ -112,6 +128,11 @@ def answers(store: Store) -> dict[str, tuple[int, int]]:
         table: store.query(f"SELECT count(), uniqExact({position}) FROM tradetape.{table}")[0]  # type: ignore[misc]
         for table in TABLES
     }
+
+
+@pytest.fixture(scope="module")
+def sinks(stack: settings.Settings, forks: Forks) -> Sinks:
+    return Sinks(stack, forks, stack.home / "logs" / "sink.log")
 
 
 @pytest.fixture(scope="module")
@@ -132,20 +153,20 @@ def is_complete(feed: Feed, store: Store) -> bool:
     return verdicts == feed.offset * PARTITIONS and found["risk"][0] == len(range(0, feed.offset, 3)) * PARTITIONS
 
 
-def finish(stack: settings.Settings, feed: Feed, store: Store, member: str = "crash-test") -> None:
+def finish(sinks: Sinks, feed: Feed, store: Store, member: str = "crash-test") -> None:
     """Run a sink until every row is there, and let it go in peace."""
     if is_complete(feed, store):
         return
-    with start(stack, member=member) as sink:
+    with sinks.running(member=member) as sink:
         eventually(lambda: is_complete(feed, store), 90, f"{feed.offset} offsets in each of {PARTITIONS} partitions")
         sink.terminate()
         assert sink.wait(30) == 0
     assert is_complete(feed, store)
 
 
-def killed(stack: settings.Settings, feed: Feed, point: str, count: int) -> None:
+def killed(sinks: Sinks, feed: Feed, point: str, count: int) -> None:
     """Run a sink that dies when it reaches ``point`` the ``count``-th time, fed until then."""
-    with start(stack, f"{point}:{count}") as sink:
+    with sinks.running(f"{point}:{count}") as sink:
 
         def ended() -> bool:
             if sink.poll() is None:
@@ -153,34 +174,34 @@ def killed(stack: settings.Settings, feed: Feed, point: str, count: int) -> None
             return sink.poll() is not None
 
         eventually(ended, 60, f"the sink dies at {point}")
-        assert sink.returncode == -signal.SIGKILL
+        assert sink.returncode == KILLED
 
 
 @pytest.mark.req("P-03", "P-06")
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("seed", SEEDS)
-def test_rows_are_those_of_an_undisturbed_run(stack: settings.Settings, feed: Feed, store: Store, seed: int) -> None:
+def test_rows_are_those_of_an_undisturbed_run(sinks: Sinks, feed: Feed, store: Store, seed: int) -> None:
     rnd = random.Random(seed)
     for point in rnd.sample(POINTS, len(POINTS)):
         feed.send(rnd.randint(300, 1500))
-        killed(stack, feed, point, rnd.randint(1, 6))
-    finish(stack, feed, store)
+        killed(sinks, feed, point, rnd.randint(1, 6))
+    finish(sinks, feed, store)
 
 
 @pytest.mark.req("P-03", "P-06")
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("seed", SEEDS)
-def test_two_owners_of_a_partition_land_it_once(stack: settings.Settings, feed: Feed, store: Store, seed: int) -> None:
+def test_two_owners_of_a_partition_land_it_once(sinks: Sinks, feed: Feed, store: Store, seed: int) -> None:
     point = FREEZES[seed % len(FREEZES)]
     feed.send(500)
-    with start(stack, f"{point}:{1 + seed % 2}:STOP") as frozen:
+    with sinks.running(f"{point}:{1 + seed % 2}:STOP") as frozen:
         process = psutil.Process(frozen.pid)
         eventually(lambda: process.status() == psutil.STATUS_STOPPED, 60, f"the sink freezes at {point}")
         feed.send(100)
         # The other one takes over when the session of the frozen one ends, and goes on with other batches.
-        with start(stack, member="the-other") as other:
+        with sinks.running(member="the-other") as other:
             eventually(lambda: is_complete(feed, store), 90, f"the other sink takes over at {point}")
-            frozen.send_signal(signal.SIGCONT)
+            process.resume()
             feed.send(300)
             eventually(lambda: is_complete(feed, store), 90, "both go on")
             for each in (frozen, other):
@@ -192,18 +213,16 @@ def test_two_owners_of_a_partition_land_it_once(stack: settings.Settings, feed: 
 
 @pytest.mark.req("P-03", "P-06")
 @pytest.mark.timeout(600)
-def test_a_batch_that_landed_in_part_when_the_tokens_are_forgotten(
-    stack: settings.Settings, feed: Feed, store: Store
-) -> None:
+def test_a_batch_that_landed_in_part_when_the_tokens_are_forgotten(sinks: Sinks, feed: Feed, store: Store) -> None:
     feed.send(300)
-    killed(stack, feed, "sink.after_intent", 1)
-    _land_in_part(stack, store)
+    killed(sinks, feed, "sink.after_intent", 1)
+    _land_in_part(sinks.stack, store)
     feed.send(300)
-    killed(stack, feed, "sink.after_insert", 1)
+    killed(sinks, feed, "sink.after_insert", 1)
     for table in TABLES:
         store.command(f"ALTER TABLE tradetape.{table} MODIFY SETTING non_replicated_deduplication_window = 0")
     try:
-        finish(stack, feed, store)
+        finish(sinks, feed, store)
     finally:
         for table in TABLES:
             store.command(f"ALTER TABLE tradetape.{table} MODIFY SETTING non_replicated_deduplication_window = 10000")
@@ -238,10 +257,10 @@ def _land_in_part(stack: settings.Settings, store: Store) -> None:
 
 @pytest.mark.req("P-03", "P-06")
 @pytest.mark.timeout(600)
-def test_answers_of_inserts_that_are_lost(stack: settings.Settings, feed: Feed, store: Store) -> None:
-    with Deaf(stack.clickhouse_url) as deaf:
-        through = replace(stack, clickhouse_url=deaf.url)
-        with start(through) as sink:
+def test_answers_of_inserts_that_are_lost(sinks: Sinks, feed: Feed, store: Store) -> None:
+    with Deaf(sinks.stack.clickhouse_url) as deaf:
+        through = replace(sinks, stack=replace(sinks.stack, clickhouse_url=deaf.url))
+        with through.running() as sink:
             for _ in range(12):
                 feed.send(40)
                 sink.poll()
@@ -253,9 +272,9 @@ def test_answers_of_inserts_that_are_lost(stack: settings.Settings, feed: Feed, 
 
 
 @pytest.mark.req("N-03", "P-03")
-def test_the_ingest_ledger_has_every_record_once(stack: settings.Settings, feed: Feed, store: Store) -> None:
-    finish(stack, feed, store)
-    consumer = Consumer({"bootstrap.servers": stack.bootstrap_servers, "group.id": "ends"})
+def test_the_ingest_ledger_has_every_record_once(sinks: Sinks, feed: Feed, store: Store) -> None:
+    finish(sinks, feed, store)
+    consumer = Consumer({"bootstrap.servers": sinks.stack.bootstrap_servers, "group.id": "ends"})
     for topic in (topics.AUDITED, topics.RISK):
         for number in range(PARTITIONS):
             end = consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=10)[1]
@@ -271,29 +290,25 @@ def test_the_ingest_ledger_has_every_record_once(stack: settings.Settings, feed:
 
 
 @pytest.mark.req("P-03")
-def test_a_hole_stops_the_sink_and_nothing_behind_it_is_stored(
-    stack: settings.Settings, feed: Feed, store: Store
-) -> None:
+def test_a_hole_stops_the_sink_and_nothing_behind_it_is_stored(sinks: Sinks, feed: Feed, store: Store) -> None:
     found = answers(store)
     feed.send(10, skip=1)
-    with start(stack) as sink:
+    with sinks.running() as sink:
         assert sink.wait(60) == EXIT_HOLE
     assert answers(store) | {"risk": found["risk"]} == found
 
 
 @pytest.mark.req("P-11", "P-03")
 @pytest.mark.timeout(300)
-def test_a_hole_is_judged_again_where_the_raw_records_are_there(
-    stack: settings.Settings, feed: Feed, store: Store
-) -> None:
-    producer = Producer({"bootstrap.servers": stack.bootstrap_servers, "linger.ms": 20})
+def test_a_hole_is_judged_again_where_the_raw_records_are_there(sinks: Sinks, feed: Feed, store: Store) -> None:
+    producer = Producer({"bootstrap.servers": sinks.stack.bootstrap_servers, "linger.ms": 20})
     for partition in range(PARTITIONS):
         for number in range(feed.offset):
             producer.produce(topics.EVENTS, b"no event %d" % number, partition=partition)
             producer.poll(0)
     producer.flush()
     hole = feed.offset - 11
-    with start(stack) as sink:
+    with sinks.running() as sink:
         verdicts = PARTITIONS * feed.offset
         eventually(lambda: sum(answers(store)[t][0] for t in ("events", "quarantine")) == verdicts, 120, "all is there")
         sink.terminate()

@@ -8,7 +8,14 @@ from __future__ import annotations
 import pytest
 from tests.crash.load import Load
 from tests.crash.pipeline import WORKER, Pipeline, Sender, Victim
-from tests.crash.undisturbed import Undisturbed, assert_outputs, assert_places, assert_portfolios, assert_state
+from tests.crash.undisturbed import (
+    Undisturbed,
+    assert_outputs,
+    assert_places,
+    assert_portfolios,
+    assert_state,
+    wait_until_stored,
+)
 from tests.support import eventually
 
 pytestmark = [pytest.mark.crash, pytest.mark.req("P-06", "P-11", "P-02")]
@@ -16,6 +23,7 @@ pytestmark = [pytest.mark.crash, pytest.mark.req("P-06", "P-11", "P-02")]
 RECORDS = 8_000
 INSTANCES = 1_000
 REBALANCE_SECONDS = 60.0
+STORED_SECONDS = 60.0
 
 
 def test_a_second_worker_joins_and_is_killed(pipeline: Pipeline, undisturbed: Undisturbed) -> None:
@@ -34,12 +42,8 @@ def test_a_second_worker_joins_and_is_killed(pipeline: Pipeline, undisturbed: Un
         sender.send(records[2 * third :])
         sender.flush()
         undisturbed.catch_up()
-
-        def stored() -> bool:
-            assert_places(pipeline.store, undisturbed, "two workers")
-            return True
-
-        eventually(stored, REBALANCE_SECONDS, "everything is stored")
+        wait_until_stored(pipeline.store, undisturbed, STORED_SECONDS, "two workers")
+        assert_places(pipeline.store, undisturbed, "two workers")
         assert_outputs(undisturbed, "two workers")
         assert_portfolios(pipeline.store, undisturbed, 30, "two workers")
         assert_state(undisturbed, "two workers")

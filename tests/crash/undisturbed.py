@@ -255,7 +255,10 @@ def assert_portfolios(store: Store, expected: Undisturbed, seconds: float, where
     """The figures of portfolios come to be stored, each once, as their deltas give them."""
 
     def settled() -> bool:
-        return stored_places(store, PORTFOLIOS) == Counter(expected.figures().keys())
+        wanted = expected.figures()
+        ((count,),) = store.query(f"SELECT count() FROM tradetape.{PORTFOLIOS}")
+        assert count == len(wanted)
+        return stored_places(store, PORTFOLIOS) == Counter(wanted.keys())
 
     eventually(settled, seconds, f"{where}: the figures of portfolios")
     figures = expected.figures()
