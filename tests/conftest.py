@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import Any
 
 import pytest
@@ -14,6 +15,10 @@ __all__ = ["postgres", "valkey"]
 
 # Kafka lives for minutes here: optimizing it for longer costs more than it brings.
 os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1")
+
+# A hundred processes are started here: none of them compiles again what another has compiled.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # No example fails for the time it took.
 settings.register_profile("tradetape", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -40,9 +45,18 @@ def scope_of(nodeid: str) -> str:
     return path if path in APART else next((folder for folder in SHARING if path.startswith(folder)), path)
 
 
+ENDING = "tests/processors/"
+"""Tests without a server that come after a stack: it ends when a test follows that is not of its folder."""
+
+
 def place_of(scope: str) -> int:
-    """Each process begins with a stack; what starts servers of its own comes next, and the rest fills the gaps."""
-    return SHARING.index(scope) if scope in SHARING else len(SHARING) + (scope not in APART)
+    """Each process begins with a stack and ends it; what starts servers of its own comes next, and the rest fills up.
+
+    A stack where nothing happens takes a tenth of a processor.
+    """
+    if scope in SHARING:
+        return SHARING.index(scope)
+    return len(SHARING) + (0 if scope.startswith(ENDING) else 1 if scope in APART else 2)
 
 
 class ByServers(LoadScopeScheduling):

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from tests.crash.forks import Forks
 from tests.crash.pipeline import BOT, BRIDGE, READER, SINK, WORKER, Pipeline, running
 from tests.crash.undisturbed import Undisturbed
+from tests.forks import COMMANDS, Forks
 
 
 @pytest.fixture(scope="package")
 def forks() -> Iterator[Forks]:
-    with Forks((WORKER, SINK, BRIDGE, READER, BOT)) as found:
+    with Forks((WORKER, SINK, BRIDGE, READER, BOT, *COMMANDS)) as found:
         yield found
 
 

@@ -6,7 +6,6 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from confluent_kafka import Producer
-from tests.crash.forks import Forks, Process
+from tests.forks import CLI, Forks, Process
 from tests.support import eventually
 
 from tradetape.infra import settings
@@ -237,19 +236,17 @@ class Pipeline:
         return "\n".join(texts)
 
 
+def tradetape(forks: Forks, home: Path, *arguments: str) -> None:
+    """Run a command on ``home``, wherever other stacks are."""
+    env = {key: value for key, value in os.environ.items() if key not in {*settings.ADDRESSES.values(), VARIABLE}}
+    done = forks.run(CLI, ("--home", str(home), *arguments), env, seconds=START_SECONDS)
+    assert done.returncode == 0, (done.stdout + done.stderr).decode()
+
+
 @contextmanager
 def running(home: Path, forks: Forks) -> Iterator[Pipeline]:
     """A pipeline in ``home``; nothing of it runs afterwards."""
-    command = [sys.executable, "-m", "tradetape.infra.cli.main", "--home", str(home)]
-    env = {key: value for key, value in os.environ.items() if key not in {*settings.ADDRESSES.values(), VARIABLE}}
-
-    def tradetape(*arguments: str) -> None:
-        done = subprocess.run(
-            [*command, *arguments], capture_output=True, text=True, timeout=START_SECONDS, env=env, check=False
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-
-    tradetape("up", "--only", "kafka,registry,clickhouse")
+    tradetape(forks, home, "up", "--only", "kafka,registry,clickhouse")
     try:
         refused = [state for state in register_all(Registry(settings.load(home).registry_url)) if state.problems]
         assert refused == []
@@ -259,7 +256,7 @@ def running(home: Path, forks: Forks) -> Iterator[Pipeline]:
         finally:
             codes = [victim.stop() for victim in pipeline.victims]
     finally:
-        tradetape("down")
+        tradetape(forks, home, "down")
     assert set(codes) <= {0, -signal.SIGTERM}, pipeline.diagnosis()
     assert processes.leftovers(home) == []
 

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.crash.forks import Process
 from tests.crash.pipeline import KILLED, READER, Pipeline, random_moment
 from tests.crash.reading import OPEN, origin
+from tests.forks import Process
 from tests.support import eventually
 
 from tradetape.schemas.crashpoints import VARIABLE

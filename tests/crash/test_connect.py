@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from tests.crash.pipeline import Pipeline
+from tests.forks import TABLES
 from tests.producers.tables import table
 from tests.support import eventually
 
@@ -33,15 +32,9 @@ def stored(pipeline: Pipeline) -> list[int]:
 
 def test_kafka_killed_under_a_connector(pipeline: Pipeline, tmp_path: Path) -> None:
     path = table(tmp_path / f"{NAME}.db", 500)
-    tradetape = [sys.executable, "-m", "tests.integration.connect_tables", "--home", str(pipeline.home)]
-    with (tmp_path / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [*tradetape, "connect", "table", str(path), "--interval", "0.05"],
-            env=pipeline.env,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-        )
+    log = tmp_path / "log"
+    command = ("--home", str(pipeline.home), "connect", "table", str(path), "--interval", "0.05")
+    process = pipeline.forks.start(TABLES, command, pipeline.env, log)
     try:
         total = 500
         eventually(lambda: len(stored(pipeline)) == total, STORED_SECONDS, "what was there")
@@ -51,9 +44,9 @@ def test_kafka_killed_under_a_connector(pipeline: Pipeline, tmp_path: Path) -> N
             table(path, 1000, first=False)
             total += 2000
             pipeline.wait_healthy()
-        eventually(lambda: len(stored(pipeline)) >= total, STORED_SECONDS, (tmp_path / "log").read_text())
+        eventually(lambda: len(stored(pipeline)) >= total, STORED_SECONDS, log.read_text())
         process.terminate()
-        assert process.wait(30) == 0, (tmp_path / "log").read_text()
+        assert process.wait(30) == 0, log.read_text()
     finally:
         process.kill()
         process.wait()

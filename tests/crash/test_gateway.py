@@ -29,7 +29,7 @@ BATCH = 20
 PROGRESS = 4
 """Answered POSTs of a bot between two deaths."""
 
-PAUSE = 0.02
+PAUSE = 0.1
 STORED_SECONDS = 90.0
 
 
@@ -142,7 +142,7 @@ def test_a_gateway_killed_again_and_again_keeps_what_it_answered(
     pipeline: Pipeline, undisturbed: Undisturbed, tmp_path: Path
 ) -> None:
     rng = random.Random(SEED)
-    with Gateway(pipeline.home, tmp_path, pipeline.env) as gateway:
+    with Gateway(pipeline.home, tmp_path, pipeline.env, pipeline.forks) as gateway:
         wait_direct(gateway)
         with posting(gateway, "killed") as bots:
             go_on(bots)
@@ -171,7 +171,7 @@ def test_a_gateway_killed_again_and_again_keeps_what_it_answered(
 def test_while_kafka_is_frozen_bots_are_answered_and_afterwards_all_is_there_in_order(
     pipeline: Pipeline, undisturbed: Undisturbed, tmp_path: Path
 ) -> None:
-    with Gateway(pipeline.home, tmp_path, pipeline.env) as gateway:
+    with Gateway(pipeline.home, tmp_path, pipeline.env, pipeline.forks) as gateway:
         wait_direct(gateway)
         with posting(gateway, "frozen") as bots:
             go_on(bots)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from benchmarks.stack import Ends
 from tests import folding
 from tests.crash.pipeline import KILLED, Pipeline
 from tests.crash.undisturbed import Undisturbed, assert_places, assert_rows, wait_until_stored
+from tests.forks import CLI
 from tests.producers.support import Listed
 from tests.support import eventually
 
@@ -39,24 +38,29 @@ FIGURES = (
 )
 
 
-def command(pipeline: Pipeline, files: list[Path], *options: str) -> list[str]:
-    tradetape = [sys.executable, "-m", "tradetape.infra.cli.main", "ingest", "hummingbot"]
-    return [*tradetape, *(str(file) for file in files), "--home", str(pipeline.home), *options]
+def command(files: list[Path], *options: str) -> list[str]:
+    return ["ingest", "hummingbot", *(str(file) for file in files), *options]
+
+
+def ingest(pipeline: Pipeline, files: list[Path]) -> str:
+    """Run the ingest to its end; returns what it said."""
+    done = pipeline.forks.run(CLI, command(files), pipeline.env, seconds=120)
+    assert done.returncode == 0, done.stderr.decode()
+    return done.stdout.decode()
 
 
 def start_and_kill(pipeline: Pipeline, files: list[Path], ends: Ends, more: int) -> bool:
     """Run the ingest until it has sent ``more`` records, and kill it; False where it was done before."""
     before = ends.count(EVENTS)
-    process = subprocess.Popen(
-        command(pipeline, files, "--no-wait"), env=pipeline.env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-    )
+    log = pipeline.home / "logs" / "ingest.log"
+    process = pipeline.forks.start(CLI, command(files, "--no-wait"), pipeline.env, log)
     try:
         eventually(lambda: process.poll() is not None or ends.count(EVENTS) >= before + more, 60, "the ingest sends")
     finally:
         process.kill()
-        _, stderr = process.communicate()
-    assert process.returncode in (0, KILLED), stderr.decode()
-    return process.returncode == KILLED
+        code = process.wait()
+    assert code in (0, KILLED), log.read_text()
+    return code == KILLED
 
 
 def one_ingest(file: Path, folder: Path) -> list[dict[str, Any]]:
@@ -79,10 +83,7 @@ def test_an_ingest_killed_again_and_again_records_every_row_once(
     before = ends.count(EVENTS)
     # Somewhere between two checkpoints: what was sent since the last one is sent again.
     kills = sum(start_and_kill(pipeline, files, ends, rng.randrange(1, hummingbot.FLUSH_EVERY)) for _ in range(KILLS))
-    done = subprocess.run(
-        command(pipeline, files), env=pipeline.env, capture_output=True, text=True, timeout=120, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    ingest(pipeline, files)
     sent = ends.count(EVENTS) - before
     print(f"{total} events, {kills} kills, {sent - total} sent twice")
     assert kills >= KILLS // 2
@@ -102,11 +103,7 @@ def test_an_ingest_killed_again_and_again_records_every_row_once(
     assert all((row[0], list(row[1])) == ("duplicate", ["repeated"]) for row in repeats), repeats
     assert sum(int(row[2]) for row in repeats) == sent - total
 
-    again = subprocess.run(
-        command(pipeline, files), env=pipeline.env, capture_output=True, text=True, timeout=120, check=False
-    )
-    assert again.returncode == 0, again.stderr
-    assert again.stdout.count("nothing new") == len(files)
+    assert ingest(pipeline, files).count("nothing new") == len(files)
     assert ends.count(EVENTS) == before + sent
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import random
 import socket
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,8 +15,8 @@ from urllib.parse import urlsplit
 import psutil
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
-from tests.crash.forks import Forks, Process
-from tests.crash.pipeline import KILLED, SINK
+from tests.crash.pipeline import KILLED, SINK, tradetape
+from tests.forks import Forks, Process
 from tests.sinks import rows
 from tests.support import eventually
 
@@ -48,23 +46,18 @@ EXIT_HOLE = 4
 TABLES = ("events", "quarantine", "risk")
 
 
-def tradetape(home: Path, *arguments: str) -> None:
-    command = [sys.executable, "-m", "tradetape.infra.cli.main", "--home", str(home), *arguments]
-    subprocess.run(command, check=True, capture_output=True, timeout=240)
-
-
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[settings.Settings]:
+def stack(tmp_path_factory: pytest.TempPathFactory, forks: Forks) -> Iterator[settings.Settings]:
     home = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as patch:
         for variable in settings.ADDRESSES.values():
             patch.delenv(variable, raising=False)
-        tradetape(home, "up", "--only", "kafka,registry,clickhouse", "--partitions", str(PARTITIONS))
+        tradetape(forks, home, "up", "--only", "kafka,registry,clickhouse", "--partitions", str(PARTITIONS))
         try:
-            tradetape(home, "schemas", "register")
+            tradetape(forks, home, "schemas", "register")
             yield settings.load(home)
         finally:
-            tradetape(home, "down")
+            tradetape(forks, home, "down")
 
 
 class Feed:

@@ -6,9 +6,9 @@ import random
 from pathlib import Path
 
 import pytest
-from tests.crash.forks import Process
 from tests.crash.pipeline import BOT, KILLED, Pipeline
 from tests.crash.undisturbed import Undisturbed, assert_places, assert_rows, wait_until_stored
+from tests.forks import Process
 from tests.support import eventually
 
 from tradetape.infra.stackfile import KAFKA, REGISTRY

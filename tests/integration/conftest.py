@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from tests.forks import CLI, COMMANDS, Forks
 
 from tradetape.infra.cli import main as cli
 
@@ -21,13 +22,11 @@ class Tradetape:
     """The command line on one home."""
 
     home: Path
+    forks: Forks
 
-    def run(
-        self, *arguments: str, stdin: bytes | None = None, check: bool = True
-    ) -> subprocess.CompletedProcess[bytes]:
+    def run(self, *arguments: str, stdin: bytes = b"", check: bool = True) -> subprocess.CompletedProcess[bytes]:
         """Run one command as a person would; fails with what it said."""
-        command = [sys.executable, "-m", "tradetape.infra.cli.main", "--home", str(self.home), *arguments]
-        done = subprocess.run(command, input=stdin, capture_output=True, timeout=240, check=False)
+        done = self.forks.run(CLI, ("--home", str(self.home), *arguments), os.environ, stdin)
         if check:
             assert done.returncode == 0, (
                 f"{arguments}: {done.returncode}\n{done.stdout.decode()}\n{done.stderr.decode()}"
@@ -52,9 +51,15 @@ class Tradetape:
 
 
 @pytest.fixture(scope="package")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tradetape]:
+def forks() -> Iterator[Forks]:
+    with Forks(COMMANDS) as found:
+        yield found
+
+
+@pytest.fixture(scope="package")
+def stack(tmp_path_factory: pytest.TempPathFactory, forks: Forks) -> Iterator[Tradetape]:
     """A whole running stack in a home of its own."""
-    tradetape = Tradetape(tmp_path_factory.mktemp("home"))
+    tradetape = Tradetape(tmp_path_factory.mktemp("home"), forks)
     tradetape.run("up")
     yield tradetape
     tradetape.run("down")

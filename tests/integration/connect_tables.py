@@ -23,7 +23,10 @@ def fingerprint(location: str) -> str:
     return Path(location).stem
 
 
-if __name__ == "__main__":
+def main() -> int:
+    """Run the command line; returns its exit code."""
     sys.modules["tradetape.producers.connectors.table"] = sys.modules[__name__]
-    connect.KINDS = {**connect.KINDS, "table": connect.Kind("table", "table")}
-    sys.exit(run(sys.argv[1:]))
+    kinds = connect.KINDS
+    assert isinstance(kinds, dict)
+    kinds["table"] = connect.Kind("table", "table")
+    return run(sys.argv[1:])

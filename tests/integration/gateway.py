@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import httpx
+from tests.forks import CLI, Forks, Process
 from tests.support import eventually
 
 START_SECONDS = 60.0
@@ -22,8 +21,11 @@ class Gateway:
     ``env`` is its environment, ``tokens`` a file that is there; without it the gateway makes one.
     """
 
-    def __init__(self, home: Path, folder: Path, env: Mapping[str, str], tokens: Path | None = None) -> None:
+    def __init__(
+        self, home: Path, folder: Path, env: Mapping[str, str], forks: Forks, tokens: Path | None = None
+    ) -> None:
         self.folder = folder
+        self._forks = forks
         self.tokens = tokens or folder / "tokens.toml"
         self._log = folder / "gateway.log"
         self._env = dict(env)
@@ -98,13 +100,9 @@ class Gateway:
         assert self.process.poll() is not None
         self.process = self._spawn(env or {})
 
-    def _spawn(self, env: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
-        options: Sequence[str] = (
+    def _spawn(self, env: Mapping[str, str] | None = None) -> Process:
+        options = (
             *("--home", str(self._home), "--port", str(self._port)),
             *("--tokens", str(self.tokens), "--spool", str(self.folder / "spool")),
         )
-        command = [sys.executable, "-m", "tradetape.infra.cli.main", "gateway", *options]
-        with self._log.open("ab") as log:
-            return subprocess.Popen(
-                command, env={**self._env, **(env or {}), "PYTHONUNBUFFERED": "1"}, stdout=log, stderr=log
-            )
+        return self._forks.start(CLI, ("gateway", *options), {**self._env, **(env or {})}, self._log)

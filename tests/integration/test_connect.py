@@ -6,12 +6,11 @@ import json
 import os
 import signal
 import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import pytest
+from tests.forks import TABLES
 from tests.integration.conftest import Tradetape
 from tests.producers.tables import table
 from tests.stores import Postgres, Valkey
@@ -21,20 +20,20 @@ from tradetape.producers.simulator import trend
 from tradetape.producers.simulator.catalyst import fleet as catalyst
 from tradetape.producers.simulator.quantum import fleet as quantum
 from tradetape.producers.simulator.turtle import fleet as turtle
+from tradetape.schemas.crashpoints import VARIABLE
 
 pytestmark = pytest.mark.integration
 
 STORED_SECONDS = 60.0
 
 
-def command(home: Path, *arguments: str) -> list[str]:
-    return [sys.executable, "-m", "tests.integration.connect_tables", "--home", str(home), "connect", *arguments]
-
-
-def connect(stack: Tradetape, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(command(stack.home, *arguments), capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == code, done.stdout + done.stderr
-    return done
+def connect(stack: Tradetape, *arguments: str, code: int = 0, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run `tradetape connect` that knows one more kind of store, ``table``."""
+    command = ("--home", str(stack.home), "connect", *arguments)
+    done = stack.forks.run(TABLES, command, os.environ | env)
+    stdout, stderr = done.stdout.decode(), done.stderr.decode()
+    assert done.returncode == code, stdout + stderr
+    return subprocess.CompletedProcess(done.args, code, stdout, stderr)
 
 
 def config(folder: Path, *sources: dict[str, str]) -> str:
@@ -59,21 +58,6 @@ def are_stored(stack: Tradetape, counts: dict[str, int]) -> bool:
 
 def wait_stored(stack: Tradetape, counts: dict[str, int]) -> None:
     eventually(lambda: are_stored(stack, counts), STORED_SECONDS, f"all of {counts}")
-
-
-@pytest.fixture
-def following(stack: Tradetape, tmp_path: Path) -> Iterator[list[subprocess.Popen[bytes]]]:
-    """Processes that are ended whatever happens."""
-    running: list[subprocess.Popen[bytes]] = []
-    yield running
-    for process in running:
-        if process.poll() is None:
-            process.kill()
-        process.wait()
-
-
-def start(stack: Tradetape, log: IO[bytes], *arguments: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(command(stack.home, *arguments), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
 
 def status(stack: Tradetape, name: str) -> dict[str, Any]:
@@ -115,11 +99,12 @@ def test_one_that_fails_is_told_and_the_others_are_taken_in(stack: Tradetape, tm
 
 @pytest.mark.req("P-06")
 def test_a_followed_store_is_stored_as_it_grows_reports_its_lag_and_stops_when_told(
-    stack: Tradetape, tmp_path: Path, following: list[subprocess.Popen[bytes]]
+    stack: Tradetape, tmp_path: Path
 ) -> None:
     path = table(tmp_path / "followed.db", 10)
-    with (tmp_path / "log").open("wb") as log:
-        following.append(start(stack, log, "table", str(path), "--interval", "0.1"))
+    command = ("--home", str(stack.home), "connect", "table", str(path), "--interval", "0.1")
+    following = stack.forks.start(TABLES, command, os.environ, tmp_path / "log")
+    try:
         wait_stored(stack, {"followed": 10})
         table(path, 2500, first=False)
         wait_stored(stack, {"followed": 2510})
@@ -131,8 +116,10 @@ def test_a_followed_store_is_stored_as_it_grows_reports_its_lag_and_stops_when_t
             return (told["source_id"], told["state"]) == ("followed", "following")
 
         eventually(following_since, 30, "a report of the first")
-        following[0].send_signal(signal.SIGTERM)
-        assert following[0].wait(30) == 0
+        following.terminate()
+        assert following.wait(30) == 0
+    finally:
+        following.kill()
     told = status(stack, "followed")
     assert (told["state"], told["events"], told["last_error"]) == ("stopped", 2510, "")
     text = (tmp_path / "log").read_text()
@@ -152,11 +139,8 @@ def test_a_kill_at_any_step_loses_and_doubles_nothing(stack: Tradetape, tmp_path
     paths = [table(tmp_path / f"{name}.db", 1000 + number) for number, name in enumerate(names)]
     file = config(tmp_path, *({"kind": "table", "location": path.name} for path in paths))
     for number, point in enumerate(POINTS):
-        env = {**os.environ, "TRADETAPE_CRASH_AT": f"connect.{point}:{1 + 2 * (number % 3)}"}
-        killed = subprocess.run(
-            command(stack.home, "--config", file, "--once"), env=env, capture_output=True, timeout=60, check=False
-        )
-        assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+        at = {VARIABLE: f"connect.{point}:{1 + 2 * (number % 3)}"}
+        connect(stack, "--config", file, "--once", code=-signal.SIGKILL, **at)
     connect(stack, "--config", file, "--once")
     wait_stored(stack, {name: 1000 + number for number, name in enumerate(names)})
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import os
-import signal
 import socket
 import subprocess
 import threading
@@ -33,7 +32,7 @@ RESTRICTED = "restricted-token-of-the-tests"
 
 @pytest.fixture(scope="module")
 def gateway(stack: Tradetape, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    with Gateway(stack.home, tmp_path_factory.mktemp("gateway"), os.environ) as found:
+    with Gateway(stack.home, tmp_path_factory.mktemp("gateway"), os.environ, stack.forks) as found:
         eventually(lambda: found.health()["status"] == "ok", 30, "it reaches Kafka")
         yield found
 
@@ -147,7 +146,7 @@ def test_many_clients_at_a_time_keep_their_own_order(stack: Tradetape, gateway: 
 def test_a_stop_answers_the_requests_in_work(stack: Tradetape, tmp_path: Path) -> None:
     tokens = tmp_path / "given.toml"
     tokens.write_text(f'[default]\ntoken = "{RESTRICTED}"\ninstances = ["http-5"]\n')
-    with Gateway(stack.home, tmp_path, os.environ, tokens) as gateway:
+    with Gateway(stack.home, tmp_path, os.environ, stack.forks, tokens) as gateway:
         eventually(lambda: gateway.health()["status"] == "ok", 30, "it reaches Kafka")
         began, go_on = threading.Event(), threading.Event()
         body = json.dumps([fresh("http-5") for _ in range(20)]).encode()
@@ -164,7 +163,7 @@ def test_a_stop_answers_the_requests_in_work(stack: Tradetape, tmp_path: Path) -
             post = threading.Thread(target=lambda: answers.append(http.post("/v1/events", content=slowly())))
             post.start()
             assert began.wait(20)
-            gateway.process.send_signal(signal.SIGTERM)
+            gateway.process.terminate()
             eventually(lambda: _refused(gateway.port()), 20, "it takes no new connection")
             go_on.set()
             post.join(30)

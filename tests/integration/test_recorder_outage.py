@@ -10,6 +10,7 @@ from time import perf_counter
 
 import pytest
 from confluent_kafka import Consumer, TopicPartition
+from tests.forks import Forks
 from tests.integration.conftest import Tradetape
 from tests.support import ports_apart
 
@@ -29,9 +30,9 @@ SECONDS = 60.0
 
 
 @pytest.fixture
-def servers(tmp_path: Path) -> Iterator[Tradetape]:
+def servers(tmp_path: Path, forks: Forks) -> Iterator[Tradetape]:
     """Kafka and a registry that this test may stop, with the schemas registered."""
-    tradetape = Tradetape(tmp_path / "home")
+    tradetape = Tradetape(tmp_path / "home", forks)
     tradetape.run("up", "--only", SERVERS, *ports_apart("kafka", "registry"))
     try:
         register_all(Registry(addresses(tradetape)["registry_url"]))

@@ -6,6 +6,7 @@ import json
 import uuid
 from collections.abc import Callable, Iterator
 from decimal import Decimal
+from functools import cache
 from itertools import count
 from typing import Any, NamedTuple
 from unittest.mock import patch
@@ -59,6 +60,7 @@ class Landed(NamedTuple):
 Rows = list[Landed]
 
 
+@cache
 def judged() -> list[Emitted]:
     again = Replay(0, SCHEMAS.get)
     return [sent for raw in LOG for sent in again.fold(raw) if sent.topic != topics.PORTFOLIO]

@@ -1,4 +1,4 @@
-"""Processes that are killed again and again, forked from one that has imported what they run.
+"""Processes that are started again and again, forked from one that has imported what they run.
 
 Most of what such a process costs is its imports. A forked one is as much a process of its own: it has its pid, its
 environment and its files, runs ``main()`` from the beginning, and a SIGKILL ends it where it stands.
@@ -25,6 +25,19 @@ from types import TracebackType
 from typing import Any, Self
 
 from tests.support import eventually
+
+CLI, TABLES = "tradetape.infra.cli.main", "tests.integration.connect_tables"
+COMMANDS = (
+    CLI,
+    TABLES,
+    *(f"tradetape.infra.{name}" for name in ("completeness", "connect_file", "fleet", "reconcile", "replay", "report")),
+    "tradetape.infra.embedded.lifecycle",
+    "tradetape.producers.bridge.orders",
+    "tradetape.producers.emitter",
+    "tradetape.producers.gateway.main",
+    "tradetape.sinks.queries",
+)
+"""The command line, and what most of its commands import."""
 
 START_SECONDS = 60.0
 
@@ -80,7 +93,7 @@ class Forks:
     def __init__(self, modules: Sequence[str]) -> None:
         self._folder = tempfile.mkdtemp()
         self._path = f"{self._folder}/forks"
-        self._server = subprocess.Popen([sys.executable, "-m", "tests.crash.forks", self._path, *modules])
+        self._server = subprocess.Popen([sys.executable, "-m", "tests.forks", self._path, *modules])
 
     def __enter__(self) -> Self:
         eventually(lambda: self._server.poll() is not None or Path(self._path).exists(), START_SECONDS, "the imports")
@@ -92,13 +105,39 @@ class Forks:
         self._server.wait()
         rmtree(self._folder)
 
-    def start(self, module: str, arguments: Sequence[str], env: Mapping[str, str], log: Path) -> Process:
-        """A process in ``env`` that says what it says into ``log``."""
+    def start(
+        self,
+        module: str,
+        arguments: Sequence[str],
+        env: Mapping[str, str],
+        log: Path,
+        *,
+        stdin: Path | None = None,
+        errors: Path | None = None,
+    ) -> Process:
+        """A process in ``env`` that says what it says into ``log``; what is wrong into ``errors``, if that is given."""
+        log.touch()
         connection = socket(AF_UNIX, SOCK_STREAM)
         connection.connect(self._path)
-        request = {"module": module, "arguments": list(arguments), "env": dict(env), "log": str(log)}
+        files = [str(path) for path in (stdin or os.devnull, log, errors or log)]
+        request = {"module": module, "arguments": list(arguments), "env": dict(env), "files": files}
         connection.sendall(json.dumps(request).encode() + b"\n")
         return Process(connection)
+
+    def run(
+        self, module: str, arguments: Sequence[str], env: Mapping[str, str], stdin: bytes = b"", seconds: float = 240.0
+    ) -> subprocess.CompletedProcess[bytes]:
+        """What a process came to in the end, as ``subprocess.run`` has it with its output captured."""
+        with tempfile.TemporaryDirectory(dir=self._folder) as folder:
+            files = [Path(folder, name) for name in ("stdin", "stdout", "stderr")]
+            for file, content in zip(files, (stdin, b"", b""), strict=True):
+                file.write_bytes(content)
+            process = self.start(module, arguments, env, files[1], stdin=files[0], errors=files[2])
+            try:
+                code = process.wait(seconds)
+            finally:
+                process.kill()
+            return subprocess.CompletedProcess([module, *arguments], code, *(file.read_bytes() for file in files[1:]))
 
 
 class _Server(ForkingMixIn, UnixStreamServer):
@@ -132,16 +171,15 @@ class _Keeper(StreamRequestHandler):
         os.waitpid(pid, 0)
 
 
-def _run(module: str, arguments: list[str], env: dict[str, str], log: str) -> None:
+def _run(module: str, arguments: list[str], env: dict[str, str], files: list[str]) -> None:
     """Be the process; does not return."""
     code: Any = 1
     try:
         for number in (signal.SIGTERM, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL)
-        said = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        os.dup2(said, 1)
-        os.dup2(said, 2)
+        os.dup2(os.open(files[0], os.O_RDONLY), 0)
+        for number, file in enumerate(files[1:], 1):
+            os.dup2(os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644), number)
         os.environ.clear()
         os.environ.update(env)
         sys.argv = [module, *arguments]
