@@ -135,8 +135,7 @@ class Registry:
                 schema_id = self._client.register_schema(subject.name, RegisteredSchema(subject.text, "AVRO"))
         except _Refused as error:
             return SubjectState(subject.name, "refused", None, state.versions, (str(error),))
-        # A fresh client: the one that registered answers from its own cache.
-        return SubjectState(subject.name, state.state, int(schema_id), Registry(self.url)._versions(subject.name))
+        return SubjectState(subject.name, state.state, int(schema_id), self._versions(subject.name))
 
     def register_all(self, wanted: Iterable[Subject]) -> list[SubjectState]:
         """Register every one of ``wanted``; where one is refused, none is, and the states say why."""
