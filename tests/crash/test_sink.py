@@ -25,7 +25,7 @@ from tradetape.schemas import topics
 from tradetape.schemas.catalogue import output_schema
 from tradetape.schemas.codec import HEADER, Encoder
 from tradetape.schemas.crashpoints import VARIABLE
-from tradetape.schemas.registry import Registry
+from tradetape.schemas.registry import Registry, subjects
 from tradetape.sinks import intents
 from tradetape.sinks.batch import STREAMS
 from tradetape.sinks.ledger import parse_key
@@ -54,8 +54,10 @@ def stack(tmp_path_factory: pytest.TempPathFactory, forks: Forks) -> Iterator[se
             patch.delenv(variable, raising=False)
         tradetape(forks, home, "up", "--only", "kafka,registry,clickhouse", "--partitions", str(PARTITIONS))
         try:
-            tradetape(forks, home, "schemas", "register")
-            yield settings.load(home)
+            found = settings.load(home)
+            outputs = [subject for subject in subjects() if not subject.name.startswith(topics.EVENTS)]
+            assert {state.state for state in Registry(found.registry_url).register_all(outputs)} == {"new"}
+            yield found
         finally:
             tradetape(forks, home, "down")
 
