@@ -31,7 +31,10 @@ SHARING = ("tests/crash/", "tests/integration/")
 APART = frozenset(
     {
         "tests/crash/test_sink.py",
-        *(f"tests/integration/test_{name}.py" for name in ("archive", "clickhouse_server", "guides", "links")),
+        *(
+            f"tests/integration/test_{name}.py"
+            for name in ("api", "api_fuzz", "archive", "clickhouse_server", "guides", "links")
+        ),
         *(f"tests/integration/test_{name}.py" for name in ("named_queries", "queries", "recorder_outage", "repair")),
         *(f"tests/integration/test_{name}.py" for name in ("stack", "store", "travel")),
     }
