@@ -62,9 +62,9 @@ def process(raw: RawRecord, state: PartitionState, schema_by_id: SchemaById) -> 
 def _judge(raw: RawRecord, state: PartitionState, schema_by_id: SchemaById) -> Output:
     read = reading.read(raw, schema_by_id)
     event, event_type = read.event, read.event_type
-    if event is None or event_type is None:
+    if event is None or event_type is None or read.written is None:
         return _rejected(raw, read)
-    unfit = _write_payload(raw, read, event, event_type)
+    unfit = _write_payload(raw, read, event, read.written)
     if read.violations:
         return _rejected(raw, read)
     repeated = repeats.check(event, state)

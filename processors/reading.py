@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from tradetape.schemas import codec, envelope_json, rules
 from tradetape.schemas.catalogue import EventType, Schema, by_record
 from tradetape.schemas.compatibility import misreading, unreadable
+from tradetape.schemas.extension import extended
 from tradetape.schemas.rules import Violation
 
 
@@ -24,12 +25,14 @@ class RawRecord(NamedTuple):
 @dataclass(slots=True)
 class Reading:
     """What a raw record says; ``payload`` as JSON. ``event`` is None where the bytes could not be read at all; where
-    there are violations beside it, nothing may be remembered by what it says.
+    there are violations beside it, nothing may be remembered by what it says. ``written`` is the event type as the
+    writer has it: with payload fields that this code does not know.
     """
 
     schema_id: int = -1
     event: dict[str, Any] | None = None
     event_type: EventType | None = None
+    written: EventType | None = None
     payload: str = "{}"
     violations: list[Violation] = field(default_factory=list)
 
@@ -37,11 +40,12 @@ class Reading:
 class WriterSchema:
     """How to read the records of one writer schema: newer ones keep their additional keys, older ones get defaults.
 
-    ``problem`` says why they cannot be read as events, and is empty where they can.
+    ``problem`` says why they cannot be read as events, and is empty where they can; ``written`` as in Reading.
     """
 
     def __init__(self, schema: Schema) -> None:
         self.event_type = by_record().get(f"{schema.get('namespace', '')}.{schema.get('name', '')}")
+        self.written = self.event_type
         self.problem = Violation("", "")
         if self.event_type is None:
             self.problem = Violation("unknown_event_type", str(schema.get("name", "")))
@@ -54,6 +58,7 @@ class WriterSchema:
         if wrong:
             self.problem = Violation("type_mismatch", f"writer schema of {self.event_type.record}: {wrong}")
             return
+        self.written = extended(self.event_type, schema)
         self._decoder = codec.Decoder(schema, self.event_type.schema)
 
     def decode(self, value: bytes) -> dict[str, Any]:
@@ -78,7 +83,7 @@ def read(raw: RawRecord, schema_by_id: SchemaById) -> Reading:
             reading.violations.append(schema.problem)
             return reading
         reading.event = schema.decode(raw.value)
-        reading.event_type = schema.event_type
+        reading.event_type, reading.written = schema.event_type, schema.written
         if reading.event_type is not None and len(raw.value) > rules.MAX_TEXT:  # else no text in it is too long
             reading.violations += rules.too_long(reading.event, reading.event_type)
     except codec.Undecodable as error:

@@ -128,15 +128,22 @@ def _build(name: str, entry: dict[str, Any]) -> EventType:
         retention=entry["retention"],
         control=entry.get("control", False),
         schema=schema,
-        payload_fields=fields,
-        payload_keys=frozenset(field["name"] for field in fields),
         required=tuple(f["name"] for f in fields if not is_nullable(f["type"]) and "default" not in f),
         enumerations={f["name"]: frozenset(f["enum"]) for f in fields if "enum" in f},
-        decimals=tuple(f["name"] for f in fields if logical(f["type"]) == "decimal"),
-        times=tuple(f["name"] for f in fields if logical(f["type"]) == "timestamp-micros"),
-        documents=tuple(f["name"] for f in fields if logical(f["type"]) == "json"),
-        nested=tuple(f for f in fields if kind(f["type"]) in ("record", "array", "map")),
+        **of_payload(fields),
     )
+
+
+def of_payload(fields: tuple[Schema, ...]) -> dict[str, Any]:
+    """What an event type says of the ``fields`` of its payload, whoever wrote it: all but the contract."""
+    return {
+        "payload_fields": fields,
+        "payload_keys": frozenset(field["name"] for field in fields),
+        "decimals": tuple(f["name"] for f in fields if logical(f["type"]) == "decimal"),
+        "times": tuple(f["name"] for f in fields if logical(f["type"]) == "timestamp-micros"),
+        "documents": tuple(f["name"] for f in fields if logical(f["type"]) == "json"),
+        "nested": tuple(f for f in fields if kind(f["type"]) in ("record", "array", "map")),
+    }
 
 
 @cache
