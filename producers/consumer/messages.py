@@ -6,12 +6,15 @@ import json
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal, InvalidOperation
+from functools import cached_property
 from typing import Any, Protocol
 
 from tradetape.producers.consumer.deliveries import Delivery, Record
 from tradetape.schemas import times
-from tradetape.schemas.catalogue import core_type, event_types, logical
+from tradetape.schemas.catalogue import EventType, Schema, by_record, core_type, event_types, logical
 from tradetape.schemas.codec import Decoder, Undecodable, schema_id_of
+from tradetape.schemas.compatibility import misreading, unreadable
+from tradetape.schemas.extension import extended
 from tradetape.schemas.registry import Registry, UnknownSchemaId
 
 ACCEPTED = "accepted"
@@ -96,6 +99,22 @@ class Reads(Protocol):
         """The message in ``record``, None where it is to be passed over. Raises Unreadable, TradetapeError."""
 
 
+class _Writer:
+    """The records of one writer's schema."""
+
+    def __init__(self, schema: Schema) -> None:
+        self._schema = schema
+        self.decoder = Decoder(schema)
+
+    @cached_property
+    def event_type(self) -> EventType | None:
+        """The event type as the writer has it, with payload fields that are new here; None where it is none."""
+        known = by_record().get(self.decoder.record)
+        if known is None or unreadable(self._schema) or misreading(self._schema, known.schema):
+            return None
+        return extended(known, self._schema)
+
+
 class EventReader:
     """Decodes by schema id, each schema asked of the registry once.
 
@@ -112,7 +131,7 @@ class EventReader:
         self._registry = registry
         self._filter = filter
         self._dispositions = frozenset(dispositions)
-        self._decoders: dict[int, Decoder] = {}
+        self._writers: dict[int, _Writer] = {}
 
     def read(self, record: Record) -> Message | None:
         """The message in ``record``, None where it is not wanted.
@@ -120,47 +139,68 @@ class EventReader:
         Raises Unreadable where it is none, TradetapeError where the registry does not answer, and what ``filter``
         raises.
         """
-        decoder, fields = self._decode(record.value)
-        audited = decoder.record == AUDITED_RECORD
+        audited, schema_id, fields = self._decode(record.value)
         if audited and fields["disposition"] not in self._dispositions:
             return None
         try:
-            message = _message(record, fields, audited)
+            payload = self._payload(fields, audited, schema_id)
         except ValueError as error:
             raise Unreadable(f"payload: {error}") from None
+        message = _message(record, fields, payload)
         return message if self._filter is None or self._filter(message) else None
 
-    def _decode(self, value: bytes | None) -> tuple[Decoder, dict[str, Any]]:
+    def _decode(self, value: bytes | None) -> tuple[bool, int, dict[str, Any]]:
+        """Whether it is a verdict, the id of the event's schema, and the fields of the record."""
         if value is None:
             raise Unreadable("the record has no value")
         try:
             schema_id = schema_id_of(value)
-            decoder = self._decoders.get(schema_id)
-            if decoder is None:
-                decoder = self._decoders[schema_id] = Decoder(self._registry.by_id(schema_id))
+            decoder = self._writer(schema_id).decoder
             if not decoder.record.startswith(NAMESPACE):
                 raise Unreadable(f"{decoder.record} is no record of Tradetape")
-            return decoder, decoder.decode(value)
+            fields = decoder.decode(value)
         except Undecodable as error:
             raise Unreadable(f"undecodable: {error}") from None
         except UnknownSchemaId as error:
             raise Unreadable(f"no schema to read it by: {error}") from None
+        audited = decoder.record == AUDITED_RECORD
+        return audited, fields.get("raw_schema_id", -1) if audited else schema_id, fields
+
+    def _writer(self, schema_id: int) -> _Writer:
+        writer = self._writers.get(schema_id)
+        if writer is None:
+            writer = self._writers[schema_id] = _Writer(self._registry.by_id(schema_id))
+        return writer
+
+    def _payload(self, fields: dict[str, Any], audited: bool, schema_id: int) -> dict[str, Any]:
+        """The typed payload. Raises ValueError where there is none to read, TradetapeError as ``read``."""
+        if audited:
+            payload = _parse(fields["payload"])
+        elif "payload" in fields:
+            payload = _with_extra(fields["payload"], fields.get("extra"))
+        else:
+            return dict(fields)
+        known = event_types().get(fields.get("event_type") or "")
+        if known is not None and not _is_known(payload, known.payload_fields):
+            known = self._as_written(known, schema_id)
+        return _typed_payload(known, payload, parsed=audited)
+
+    def _as_written(self, known: EventType, schema_id: int) -> EventType:
+        """``known`` as the writer of ``schema_id`` has it; itself where the registry has no such writer."""
+        try:
+            written = self._writer(schema_id).event_type if schema_id >= 0 else None
+        except UnknownSchemaId:
+            return known
+        return written if written is not None and written.name == known.name else known
 
 
-def _message(record: Record, fields: dict[str, Any], audited: bool) -> Message:
-    event_type = fields.get("event_type") or ""
-    if audited:
-        payload = _typed_payload(event_type, _parse(fields["payload"]), parsed=True)
-    elif "payload" in fields:
-        payload = _typed_payload(event_type, _with_extra(fields["payload"], fields.get("extra")), parsed=False)
-    else:
-        payload = dict(fields)
+def _message(record: Record, fields: dict[str, Any], payload: Mapping[str, Any]) -> Message:
     return Message(
         topic=record.topic,
         partition=record.partition,
         offset=record.offset,
         key=record.key,
-        event_type=event_type,
+        event_type=fields.get("event_type") or "",
         event_id=fields.get("event_id") or "",
         correlation_id=fields.get("correlation_id") or "",
         causation_id=fields.get("causation_id") or "",
@@ -183,8 +223,24 @@ def _parse(text: str) -> Any:
         raise ValueError(f"{type(error).__name__} in JSON of {len(text)} characters") from None
 
 
-def _typed_payload(event_type: str, payload: Mapping[str, Any], *, parsed: bool) -> dict[str, Any]:
-    known = event_types().get(event_type)
+def _is_known(payload: Mapping[str, Any], fields: Collection[Schema]) -> bool:
+    """Whether ``fields`` have every key of ``payload``, at every depth."""
+    types = {declared["name"]: declared["type"] for declared in fields}
+    return all(name in types and _has_keys_of(value, types[name]) for name, value in payload.items())
+
+
+def _has_keys_of(value: Any, avro_type: Any) -> bool:
+    core = core_type(avro_type)
+    if not isinstance(core, dict):
+        return True
+    if isinstance(value, list) and "items" in core:
+        return all(_has_keys_of(inner, core["items"]) for inner in value)
+    if isinstance(value, dict) and "values" in core:
+        return all(_has_keys_of(inner, core["values"]) for inner in value.values())
+    return not isinstance(value, dict) or "fields" not in core or _is_known(value, core["fields"])
+
+
+def _typed_payload(known: EventType | None, payload: Mapping[str, Any], *, parsed: bool) -> dict[str, Any]:
     types = {declared["name"]: declared["type"] for declared in known.payload_fields} if known else {}
     return {
         name: _typed(value, types[name], parsed) if name in types else value
