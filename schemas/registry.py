@@ -14,7 +14,7 @@ from confluent_kafka.schema_registry.error import SchemaRegistryError
 
 from tradetape.schemas import topics
 from tradetape.schemas.catalogue import OUTPUTS, Schema, event_types, output_schema
-from tradetape.schemas.compatibility import logical_changes
+from tradetape.schemas.compatibility import logical_changes, misreading
 from tradetape.schemas.errors import TradetapeError
 
 COMPATIBILITY = "FULL_TRANSITIVE"
@@ -170,9 +170,7 @@ class Registry:
 
     def _logical_changes(self, subject: Subject, versions: Iterable[int]) -> Iterator[str]:
         for version in versions:
-            with self._answers():
-                before = json.loads(self._client.get_version(subject.name, version).schema.schema_str)
-            for change in logical_changes(before, subject.schema):
+            for change in logical_changes(self._version(subject.name, version), subject.schema):
                 yield f"version {version}: {change}"
 
     def _incompatibilities(self, subject: Subject, versions: Iterable[int]) -> Iterator[str]:
@@ -181,7 +179,13 @@ class Registry:
             with self._answers():
                 compatible = self._client.test_compatibility(subject.name, wanted, version)
             if not compatible:
-                yield f"version {version}: the registry refuses it under {COMPATIBILITY}"
+                why = _why(self._version(subject.name, version), subject.schema)
+                yield f"version {version}: the registry refuses it under {COMPATIBILITY}{why}"
+
+    def _version(self, name: str, version: int) -> Schema:
+        with self._answers():
+            found: Schema = json.loads(self._client.get_version(name, version).schema.schema_str)
+        return found
 
     @contextmanager
     def _answers(self) -> Iterator[None]:
@@ -204,6 +208,14 @@ class Registry:
             f"({type(error).__name__}: {str(error)[:200]})",
             hint="check that it is up (`tradetape status`) and that TRADETAPE_REGISTRY_URL is right",
         )
+
+
+def _why(before: Schema, after: Schema) -> str:
+    """Which field it is that code of ``after`` cannot read in records of ``before``, or the other way round."""
+    backward, forward = misreading(before, after), misreading(after, before)
+    if backward:
+        return f": in older records {backward}"
+    return f": for older readers {forward}" if forward else ""
 
 
 def register_all(registry: Registry) -> list[SubjectState]:
