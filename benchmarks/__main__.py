@@ -13,7 +13,20 @@ from collections.abc import Callable
 
 from rich.console import Console
 
-from benchmarks import audited_form, connectors, emit, instances, recovery, sink, stack, tables, worker
+from benchmarks import (
+    audited_form,
+    connectors,
+    emit,
+    instances,
+    latency,
+    queries,
+    recovery,
+    replaying,
+    sink,
+    stack,
+    tables,
+    worker,
+)
 from benchmarks.budgets import Budget
 from tradetape.schemas.errors import TradetapeError
 
@@ -69,9 +82,47 @@ def _recovery(console: Console) -> list[Budget]:
 
 
 def _sink(console: Console) -> list[Budget]:
-    own, peer = sink.run()
-    tables.sinks(console, (own, peer))
-    return [Budget("sink against decode and insert", own.cpu_us / peer.cpu_us, most=sink.BUDGET)]
+    own, peer, alone = sink.run()
+    tables.sinks(console, (own, peer, alone))
+    return [
+        Budget("sink against decode and insert", own.cpu_us / peer.cpu_us, most=sink.BUDGET),
+        Budget("sink and ClickHouse against AvroConfluent", (own.cpu_us + own.clickhouse_us) / alone.clickhouse_us),
+    ]
+
+
+def _latency(console: Console) -> list[Budget]:
+    found = latency.run()
+    tables.latencies(console, found)
+    rate = found.best or found.rates[-1]
+    at = f"at {rate.rate:,.0f}/s" + ("" if rate.held else ", not held")
+    return [
+        Budget("events a second that the stack holds", rate.rate if rate.held else 0.0, least=latency.RATE, unit="/s"),
+        Budget(f"send to queryable row {at}, p50", rate.p50, unit="s"),
+        Budget(f"send to queryable row {at}, p99", rate.p99, most=latency.BUDGET_SECONDS, unit="s"),
+        Budget("events a second that the stack makes of a burst", found.limit, unit="/s"),
+    ]
+
+
+def _queries(console: Console) -> list[Budget]:
+    found = queries.run()
+    tables.answers(console, found)
+    tables.kept(console, found)
+    return [
+        Budget(
+            f"rows read by {' of '.join(filter(None, asked))}, {size.rows / 1e6:.0f} M events",
+            size.answers[asked].percent,
+            most=queries.BUDGET_PERCENT,
+            unit="%",
+        )
+        for asked in queries.BUDGETED
+        for size in found
+    ]
+
+
+def _replaying(console: Console) -> list[Budget]:
+    found = replaying.run()
+    tables.foldings(console, found)
+    return [Budget(f"events a second, {one.name}", one.per_second, unit="/s") for one in found]
 
 
 def _emit(console: Console) -> list[Budget]:
@@ -98,6 +149,9 @@ BENCHMARKS: dict[str, Callable[[Console], list[Budget]]] = {
     "recovery": _recovery,
     "sink": _sink,
     "audited_form": _audited_form,
+    "latency": _latency,
+    "queries": _queries,
+    "replaying": _replaying,
     "emit": _emit,
     "connectors": _connectors,
 }

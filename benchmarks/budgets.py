@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+_DIGITS = {"×": 2, "s": 2, "%": 2, "µs": 1}
+"""Behind the point, by unit."""
+
 
 @dataclass(frozen=True, slots=True)
 class Budget:
@@ -31,5 +34,5 @@ class Budget:
 
     @property
     def found(self) -> str:
-        digits = 2 if self.unit == "×" else 1 if self.unit in ("s", "µs") else 0
+        digits = _DIGITS.get(self.unit, 0)
         return f"{self.measured:,.{digits}f} {self.unit}"

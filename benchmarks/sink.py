@@ -1,4 +1,8 @@
-"""Sink CPU per row against fastavro-decode-and-insert, on the same audited records and an identical table."""
+"""Sink CPU per row against fastavro-decode-and-insert, on the same audited records and an identical table.
+
+A third side is ClickHouse alone, reading the same bytes as ``AvroConfluent`` from a file: what its own Kafka engine
+does, less the consumer. It keeps no account of what is stored, compares nothing and finds no hole.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +29,8 @@ from tradetape.schemas import codec, topics
 from tradetape.schemas.catalogue import event_types, output_schema
 from tradetape.schemas.registry import Registry
 from tradetape.sinks.migrate import migrate
-from tradetape.sinks.store import Store
+from tradetape.sinks.store import _ONE_BLOCK, Store
+from tradetape.sinks.tables import EVENTS, plan
 from tradetape.sinks.writer import GROUP
 
 BATCH = 10_000
@@ -62,6 +67,8 @@ class Side:
 
 
 SINK = Side("sink", (sys.executable, "-m", "tradetape.sinks.writer_main"), topics.AUDITED, GROUP)
+CONFLUENT = "ClickHouse, AvroConfluent from a file"
+CONFLUENT_TABLE = "tradetape.bench_confluent"
 PEER = Side(
     "decode and insert",
     (sys.executable, "-m", "benchmarks.decode_and_insert"),
@@ -207,6 +214,48 @@ def measure(
             stack.stop(process)
 
 
+class Confluent:
+    """ClickHouse reads framed records from files and asks the registry for their schemas, as its Kafka engine does."""
+
+    def __init__(self, clickhouse: ClickHouse, registry_url: str, folder: Path) -> None:
+        self._clickhouse = clickhouse
+        self._registry_url = registry_url
+        self._file = folder / "records.avro"
+
+    def measure(self, batches: Sequence[tuple[int, list[Record]]]) -> Cost:
+        """CPU of ClickHouse per row, merges included; there is no other process."""
+        for _, records in batches[:WARM_UP]:
+            self._land(records)
+        self._clickhouse.settle()
+        inserts, server = self._clickhouse.inserts(), self._clickhouse.cpu_seconds()
+        took = sum(self._land(records) for _, records in batches[WARM_UP:])
+        self._clickhouse.settle()
+        rows = sum(len(records) for _, records in batches[WARM_UP:])
+        return Cost(
+            CONFLUENT,
+            0.0,
+            (self._clickhouse.cpu_seconds() - server) / rows * 1e6,
+            rows / (self._clickhouse.inserts() - inserts),
+            rows / took,
+        )
+
+    def _land(self, records: Sequence[Record]) -> float:
+        """Insert ``records``, one block; the seconds that it took."""
+        self._file.write_bytes(b"".join(value for _, value in records))
+        statement = plan(EVENTS, output_schema("audited"))
+        read = statement.replace("FROM input(", f"FROM file('{self._file}', 'AvroConfluent', ")
+        started = time.monotonic()
+        self._clickhouse.store.command(
+            f"INSERT INTO {read.replace(EVENTS.full_name, CONFLUENT_TABLE, 1)}",
+            settings={
+                **_ONE_BLOCK,
+                "format_avro_schema_registry_url": self._registry_url,
+                "use_structure_from_insertion_table_in_table_functions": 0,
+            },
+        )
+        return time.monotonic() - started
+
+
 def send(producer: Producer, topic: str, partition: int, records: Sequence[Record]) -> None:
     """Send ``records`` to ``partition``, in order, and wait for the acknowledgements."""
     for key, value in records:
@@ -219,22 +268,25 @@ def send(producer: Producer, topic: str, partition: int, records: Sequence[Recor
     producer.flush()
 
 
-def run() -> tuple[Cost, Cost]:
-    """The sink and its peer, the cheapest of ROUNDS rounds each."""
-    found: dict[str, list[Cost]] = {SINK.name: [], PEER.name: []}
+def run() -> tuple[Cost, Cost, Cost]:
+    """The sink, its peer and ClickHouse alone, the cheapest of ROUNDS rounds each."""
+    found: dict[str, list[Cost]] = {SINK.name: [], PEER.name: [], CONFLUENT: []}
     with stack.running("kafka", "registry", "clickhouse") as environment:
         stack.create_topics(environment[settings.BOOTSTRAP_SERVERS], [PEER.topic])
         clickhouse = ClickHouse(environment)
         migrate(clickhouse.store)
-        create_like_events(clickhouse.store, decode_and_insert.TABLE)
+        for table in (decode_and_insert.TABLE, CONFLUENT_TABLE):
+            create_like_events(clickhouse.store, table)
+        confluent = Confluent(clickhouse, environment[settings.REGISTRY_URL], Path(environment[settings.HOME]))
         judged = Judged(Registry(environment[settings.REGISTRY_URL]))
         reached = {side.name: dict.fromkeys(range(topics.DEFAULT_PARTITIONS), 0) for side in (SINK, PEER)}
         for number in range(ROUNDS):
             batches = judged.batches(WARM_UP + BATCHES, seed=number + 1)
             for side in (SINK, PEER) if number % 2 == 0 else (PEER, SINK):
                 found[side.name].append(measure(side, environment, clickhouse, reached[side.name], batches))
+            found[CONFLUENT].append(confluent.measure(batches))
         _check(clickhouse.store)
-    return cheapest(found[SINK.name]), cheapest(found[PEER.name])
+    return cheapest(found[SINK.name]), cheapest(found[PEER.name]), cheapest(found[CONFLUENT])
 
 
 def cheapest(costs: Sequence[Cost]) -> Cost:
@@ -244,8 +296,8 @@ def cheapest(costs: Sequence[Cost]) -> Cost:
 
 
 def _check(store: Store) -> None:
-    """Both sides stored the same rows, or the comparison says nothing."""
-    tables = ("tradetape.events", decode_and_insert.TABLE)
+    """All sides stored the same rows, or the comparison says nothing."""
+    tables = (EVENTS.full_name, decode_and_insert.TABLE, CONFLUENT_TABLE)
     sums = [store.query(f"SELECT count(), sum(cityHash64(*)) FROM {table}")[0] for table in tables]
-    if sums[0] != sums[1]:
-        raise RuntimeError(f"the two tables differ: {sums}")
+    if len(set(sums)) > 1:
+        raise RuntimeError(f"the tables differ: {sums}")

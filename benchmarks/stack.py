@@ -19,6 +19,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from tradetape.infra import settings
 from tradetape.infra.embedded import ports
+from tradetape.infra.embedded.components import SERVERS
 from tradetape.schemas import topics
 from tradetape.schemas.registry import Registry, register_all
 
@@ -36,13 +37,15 @@ class Stalled(RuntimeError):
 @contextmanager
 def running(*components: str) -> Iterator[dict[str, str]]:
     """Start ``components`` and yield the environment that points to them; everything is gone afterwards."""
+    servers = [name for name in components if name in SERVERS]
     with tempfile.TemporaryDirectory(prefix="tradetape-bench-") as folder:
         command = [sys.executable, "-m", "tradetape.infra.cli.main", "--home", folder]
-        given = [f"--{name}-port={port}" for name, port in zip(components, _ports(len(components)), strict=True)]
+        given = [f"--{name}-port={port}" for name, port in zip(servers, _ports(len(servers)), strict=True)]
         subprocess.run([*command, "up", "--only", ",".join(components), *given], check=True, stdout=subprocess.DEVNULL)
         try:
             found = settings.load(Path(folder), require=())
-            register_all(Registry(found.registry_url))
+            if found.registry_url:
+                register_all(Registry(found.registry_url))
             yield {
                 **os.environ,
                 settings.HOME: folder,

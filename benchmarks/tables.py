@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import chain
 
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import audited_form, connectors, emit, instances, recovery, sink, worker
+from benchmarks import audited_form, connectors, emit, instances, latency, queries, recovery, replaying, sink, worker
 from benchmarks.budgets import Budget
 
 
@@ -115,4 +116,58 @@ def stores(console: Console, found: list[connectors.Reading]) -> None:
     for one in found:
         rates = (f"{one.own_us:.0f}", f"{one.own_per_second:,.0f}", f"{one.peer_us:.1f}", f"{one.peer_per_second:,.0f}")
         table.add_row(one.kind, f"{one.records:,}", *rates, f"{one.own_us / one.peer_us:.1f}")
+    console.print(table)
+
+
+def latencies(console: Console, found: latency.Latency) -> None:
+    headings = ("events/s", "events", "behind at the end", "held", "p50 s", "p90 s", "p99 s", "longest s")
+    table = _table("From an event's send to its row being queryable", headings)
+    for one in found.rates:
+        seconds = (f"{value:.2f}" for value in (one.p50, one.p90, one.p99, one.longest))
+        held = "yes" if one.held else "no"
+        table.add_row(f"{one.rate:,.0f}", f"{one.events:,}", f"{one.behind:,}", held, *seconds)
+    console.print(table)
+
+
+def answers(console: Console, found: Sequence[queries.Size]) -> None:
+    headings = ["query", *(text for size in found for text in (f"rows read, {size.rows / 1e6:.0f} M", "%", "ms"))]
+    table = _table("Named queries: rows read, in percent of the rows of the tables they name, milliseconds", headings)
+    for asked in found[-1].answers:
+        cells: list[str] = []
+        for size in found:
+            answer = size.answers[asked]
+            read = ("failed", "", f"{answer.ms:,.0f}")
+            cells += read if answer.error else (f"{answer.read_rows:,}", f"{answer.percent:.2f}", f"{answer.ms:,.0f}")
+        table.add_row(", ".join(filter(None, asked)), *cells)
+    console.print(table)
+    for size in found:
+        for asked, answer in size.answers.items():
+            if answer.error:
+                console.print(f"{asked[0]}, {size.rows:,} rows: {answer.error}", markup=False, soft_wrap=True)
+
+
+def kept(console: Console, found: Sequence[queries.Size]) -> None:
+    per_size = [(f"rows, {size.rows / 1e6:.0f} M", "bytes/row", "bytes/event") for size in found]
+    table = _table("On disk, with indexes; an event is a record of tradetape.events", ("table", *chain(*per_size)))
+    for name in dict.fromkeys(each.table for size in found for each in size.kept):
+        table.add_row(
+            name, *chain(*(_kept(size, [each for each in size.kept if each.table == name]) for size in found))
+        )
+    table.add_row("all", *chain(*(_kept(size, size.kept) for size in found)))
+    console.print(table)
+    for size in found:
+        console.print(f"{size.rows:,} rows: {size.events:,} events, {size.days} days, {size.seconds:.0f} s to make")
+
+
+def _kept(size: queries.Size, of: Sequence[queries.Kept]) -> tuple[str, str, str]:
+    rows, count = sum(each.rows for each in of), sum(each.bytes for each in of)
+    return f"{rows:,}", f"{count / max(rows, 1):.0f}", f"{count / size.events:.1f}"
+
+
+def foldings(console: Console, found: Iterable[replaying.Folding]) -> None:
+    headings = ("command", "events", "rows compared", "events/s", "CPU µs", "ClickHouse µs")
+    table = _table("The record folded again and compared, per event, best of the rounds", headings)
+    for one in found:
+        us = (f"{one.cpu_us:.0f}", f"{one.clickhouse_us:.0f}")
+        table.add_row(one.name, f"{one.events:,}", f"{one.rows:,}", f"{one.per_second:,.0f}", *us)
     console.print(table)
