@@ -8,7 +8,7 @@ SELECT ts_utc, instance_name, event_type, trading_pair, order_id, side, price, q
        raw_partition, raw_offset
 FROM tradetape.events
 WHERE derived_seq = 0
-  AND ({instance_name:String} = '' OR instance_name = {instance_name:String})
+  AND instance_name = if({instance_name:String} = '', instance_name, {instance_name:String})
   AND ({event_type:String} = '' OR event_type = {event_type:String})
   AND ts_utc >= parseDateTime64BestEffort({since:String}, 6, 'UTC')
   AND ts_utc < parseDateTime64BestEffort({until:String}, 6, 'UTC')

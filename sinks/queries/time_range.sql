@@ -9,7 +9,7 @@ SELECT ts_utc, instance_name, event_type, trading_pair, outcome, order_id, side,
 FROM tradetape.events
 WHERE derived_seq = 0
   AND ({event_types:String} = '' OR has(splitByChar(',', {event_types:String}), event_type))
-  AND ({instance_name:String} = '' OR instance_name = {instance_name:String})
+  AND instance_name = if({instance_name:String} = '', instance_name, {instance_name:String})
   AND ts_utc >= parseDateTime64BestEffort({since:String}, 6, 'UTC')
   AND ts_utc < parseDateTime64BestEffort({until:String}, 6, 'UTC')
 ORDER BY ts_utc, raw_partition, raw_offset
