@@ -9,14 +9,12 @@ SELECT environment, quote AS quote_asset, count() AS positions, uniqExact(accoun
        sum(toDecimal256(ifNull(open_pnl, 0), 18)) AS unrealised
 FROM
 (
-    SELECT environment, account, instance_name, connector_name, trading_pair,
-           if(trading_pair LIKE '%-%', splitByChar('-', trading_pair)[-1], '') AS quote,
-           argMax(net_base, position) AS base, argMax(fees, position) AS paid,
-           argMax(cost_quote, position) AS open_cost, argMax(realised_quote, position) AS pnl,
-           argMax(tuple(ifNull(mark_price, nullIf(last_price, 0))), position).1 AS mark,
-           argMax(tuple(unrealised_quote), position).1 AS open_pnl
-    FROM (SELECT *, (raw_partition, raw_offset, derived_seq) AS position FROM tradetape.risk WHERE fills > 0)
-    GROUP BY environment, account, instance_name, connector_name, trading_pair
+    SELECT environment, account, instance_name,
+           if(trading_pair LIKE '%-%', splitByChar('-', trading_pair)[-1], '') AS quote, net_base AS base, fees AS paid,
+           cost_quote AS open_cost, realised_quote AS pnl, ifNull(mark_price, nullIf(last_price, 0)) AS mark,
+           unrealised_quote AS open_pnl
+    FROM tradetape.risk_latest FINAL
+    WHERE fills > 0
 )
 GROUP BY environment, quote
 ORDER BY environment, quote
