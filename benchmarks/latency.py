@@ -43,8 +43,9 @@ BUDGET_SECONDS = 1.5
 """Of the 99th percentile, at RATE."""
 
 INSTANCES = 200
-FIRST = 500
-BURST = 20_000
+FIRST, BURST = 2_000, 20_000
+"""Events sent at once: those that warm the stack up, and those that show its limit."""
+
 TICK = 0.005
 POLL = 0.05
 
@@ -177,16 +178,16 @@ class Sending:
             if time.monotonic() - last > stack.PATIENCE:
                 raise stack.Stalled(f"{self.sent - seen} events are not stored")
 
-    def burst(self) -> float:
-        """The events a second that the stack makes of BURST events, sent at once."""
-        self.prepare(BURST)
-        sending, self._ready = self._ready, []
+    def burst(self, count: int) -> float:
+        """The events a second that the stack makes of ``count`` events, sent at once."""
+        self.prepare(count)
+        sending, self._ready = self._ready[:count], self._ready[count:]
         began = time.monotonic()
         for key, value in sending:
             self._send(key, value)
         self._producer.flush()
         self.drain()
-        return BURST / (time.monotonic() - began)
+        return count / (time.monotonic() - began)
 
     def _send(self, key: bytes, value: bytes) -> None:
         moment = time.monotonic()
@@ -220,9 +221,9 @@ def run(rate: float = RATE) -> Latency:
         visible = Visible(environment[settings.CLICKHOUSE_URL])
         try:
             sending = Sending(environment, visible)
-            sending.at(FIRST, 4.0)
+            sending.burst(FIRST)
             rates: list[Held] = [sending.at(rate, SECONDS)]
-            limit = sending.burst()
+            limit = sending.burst(BURST)
             for share in SHARES if not rates[0].held else ():
                 rates.append(sending.at(round(limit * share), SECONDS))
                 if rates[-1].held:
