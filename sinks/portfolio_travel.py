@@ -43,7 +43,7 @@ def _last(deltas: Deltas, book: Book, recorded: dict[Place, int]) -> dict[str, A
     state = PartitionState(0, {})
     figures = (books.fold(delta, state) for delta in deltas.in_order(book, recorded))
     (last,) = deque((figure for figure in figures if figure is not None), maxlen=1)
-    return stored.as_row(PORTFOLIOS, last)
+    return {**stored.as_row(PORTFOLIOS, last), **dict.fromkeys(last["beyond"])}
 
 
 def _recorded(store: Store, book: Book) -> dict[Place, int]:

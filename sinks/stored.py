@@ -18,7 +18,7 @@ from tradetape.sinks import results, views
 from tradetape.sinks.batch import STREAMS
 from tradetape.sinks.ledger import Position
 from tradetape.sinks.store import Store
-from tradetape.sinks.tables import ALERTS, EVENTS, PORTFOLIOS, QUARANTINE, RISK, SENTINEL, Table
+from tradetape.sinks.tables import ALERTS, EVENTS, QUARANTINE, RISK, SENTINEL, Table
 
 STATUS = "schema_validation_status"
 """A column that ClickHouse fills: what S3-09 asks every verdict to have."""
@@ -96,8 +96,6 @@ def as_row(table: Table, record: Mapping[str, Any]) -> Row:
     if table is EVENTS:
         row["event_id"] = identity.canonical(row["event_id"]) or row["event_id"]
         row[STATUS] = "ok"
-    elif table is PORTFOLIOS:
-        row.update(dict.fromkeys(row["beyond"]))
     elif table is QUARANTINE:
         row["ts_utc"] = row["ts_utc"] or None
         row[STATUS] = row["disposition"]

@@ -65,13 +65,7 @@ QUARANTINE = Table(
 )
 RISK = Table("risk", "risk", {}, {})
 ALERTS = Table("alerts", "alerts", {}, {})
-_BEYOND = ("realised_quote", "fees_quote", "unrealised_quote", "exposure_gross", "exposure_net", "daily_pnl")
-PORTFOLIOS = Table(
-    "portfolios",
-    "portfolios",
-    dict.fromkeys(_BEYOND, "Nullable(Decimal(38, 18))"),
-    {name: f"if(has(beyond, '{name}'), NULL, {name})" for name in _BEYOND},
-)
+PORTFOLIOS = Table("portfolios", "portfolios", {}, {})
 
 RISK_LATEST = f"{DATABASE}.risk_latest"
 """The last row of RISK for each position; ClickHouse fills it."""

@@ -83,6 +83,8 @@ class Steps(ABC):
 
         Raises MissingRecords on a hole, GivenWay where a rebuild is cut short: then nothing of ``records`` is folded.
         """
+        if not records:
+            return 0
         applied = await self._rebuilt(partition, records[0].offset)
         fresh = [record for record in records if record.offset > applied]
         await self._fold_all(partition, fresh)

@@ -19,8 +19,6 @@ from tradetape.processors.portfolio import books
 from tradetape.processors.state import PartitionState, apply
 from tradetape.schemas import codec, topics
 from tradetape.schemas.catalogue import output_schema
-from tradetape.sinks import stored
-from tradetape.sinks.tables import PORTFOLIOS
 
 pytestmark = pytest.mark.req("P-02")
 
@@ -198,8 +196,6 @@ def test_figures_beyond_the_contract_are_null_and_stop_no_partition() -> None:
         figures += stage.take(deltas(Partition(3 + number), large))
     assert last(figures)["exposure_gross"] == 0
     assert {"exposure_gross", "exposure_net"} <= set(last(figures)["beyond"])
-    row = stored.as_row(PORTFOLIOS, last(figures))
-    assert (row["exposure_gross"], row["realised_quote"]) == (None, 0)
 
 
 @pytest.mark.req("P-08")

@@ -94,10 +94,10 @@ class Worker:
         self._death = CALM
         self._judge = Judge(
             table=self,  # type: ignore[arg-type]
+            log=self,  # type: ignore[arg-type]
             schemas=Readers(by_id, WriterSchema),
             encoders=ENCODERS,
             send=self._send,
-            log_start=self._log_start,
             partitions=cluster.partitions,
         )
 
@@ -140,7 +140,7 @@ class Worker:
         if self._death == WITHIN:
             raise Killed
 
-    async def _log_start(self, partition: int) -> int:
+    async def start(self, partition: int) -> int:
         return self._cluster.log[partition][0].offset
 
 
