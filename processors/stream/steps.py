@@ -141,9 +141,10 @@ class Steps(ABC):
             await self._step(partition, records[half:], is_sent=is_sent)
             return
         reach("worker.folded")
-        if not is_sent:
-            await asyncio.gather(*(self._send(*place, sent) for place, sent in outputs.items() if sent))
-        reach("worker.outputs_acknowledged")
+        sends = [] if is_sent else [self._send(*place, sent) for place, sent in outputs.items() if sent]
+        if sends:
+            await asyncio.gather(*sends)
+            reach("worker.outputs_acknowledged")
         await self._table.commit(partition, changes)
         reach("worker.state_acknowledged")
 

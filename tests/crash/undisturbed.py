@@ -245,10 +245,11 @@ def assert_outputs(expected: Undisturbed, where: str) -> int:
         assert not sent.differing, f"{where}: judged twice, and differently: {topic} {sorted(sent.differing)[:SHOWN]}"
         wanted = {_key(place) for table in tables for place in expected.rows[table]}
         assert sent.values.keys() == wanted, f"{where}: {topic}: {sorted(sent.values.keys() ^ wanted)[:SHOWN]}"
-    deltas = expected.sent(topics.PORTFOLIO)
-    assert not deltas.differing, f"{where}: judged twice, and differently: {sorted(deltas.differing)[:SHOWN]}"
+    deltas, figures = expected.sent(topics.PORTFOLIO), expected.sent(topics.PORTFOLIOS)
+    for sent in (deltas, figures):
+        assert not sent.differing, f"{where}: judged twice, and differently: {sorted(sent.differing)[:SHOWN]}"
     assert deltas.values.keys() == expected.deltas, f"{where}: {sorted(deltas.values.keys() ^ expected.deltas)[:SHOWN]}"
-    return repeats + deltas.repeats
+    return repeats + deltas.repeats + figures.repeats
 
 
 def assert_portfolios(store: Store, expected: Undisturbed, seconds: float, where: str) -> None:
