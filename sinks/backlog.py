@@ -10,8 +10,8 @@ from tradetape.sinks.batch import MAX_BYTES, MAX_ROWS, Record
 from tradetape.sinks.intents import Intent
 from tradetape.sinks.landing import Reached
 
-# An insert costs about 25 ms of CPU however small it is, and there are up to 12 topic partitions: a quarter of a
-# second keeps rows visible within one, and the rest as long as the last round took keeps half the time free.
+# An insert costs about 40 ms of CPU however small it is, and a round has three or four: a quarter of a second keeps
+# rows visible within one, and the rest as long as the last round took keeps half the time free.
 LINGER_SECONDS = 0.25
 # Behind by more than this, rows are late already: larger batches catch up with less work.
 BEHIND_SECONDS = 5.0
@@ -22,7 +22,8 @@ CATCH_UP_LINGER_SECONDS = 1.0
 class Backlog:
     """Records of the partition ``number`` of ``topic``, as they were read since it was assigned.
 
-    ``pending`` is what a sink before this one meant to land, and did not finish: it is landed first, as it was meant.
+    ``pending`` is what a sink, mostly one before this one, meant to land, and did not finish: it is landed first, as it
+    was meant.
     """
 
     topic: str

@@ -74,11 +74,9 @@ class Record(NamedTuple):
         return self.value[HEADER.size :]
 
 
-def token(table: Table, topic: str, partition: int, records: Sequence[Record]) -> str:
+def token(table: Table, topic: str, records: Sequence[Record]) -> str:
     """The deduplication token of ``records``: the same rows again give the same token, other rows another."""
-    digest = hashlib.sha256(
-        f"{table.name}\n{topic}\n{partition}\n{records[0].identity}\n{records[-1].identity}\n".encode()
-    )
+    digest = hashlib.sha256(f"{table.name}\n{topic}\n{records[0].identity}\n{records[-1].identity}\n".encode())
     for record in records:
         digest.update(len(record.value).to_bytes(4))
         digest.update(record.value)

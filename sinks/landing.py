@@ -1,17 +1,23 @@
-"""Once, batch by batch: what happens to the records of one topic partition between Kafka and ClickHouse (P-03, G2).
+"""Once, batch by batch: what happens to the records of a topic's partitions between Kafka and ClickHouse (P-03, G2).
 
-The order is the guarantee (design, How once is reached).
+The order is the guarantee (design, How once is reached). A batch is of one topic partition; those of a topic that are
+due at once share their inserts, for an insert costs as much as the rows of a second.
 
-  1. the intent: the batch's range, rows and hash, in Kafka (the caller: ``Writer``)
+  1. the intent: each batch's range, rows and hash, and which batches land together, in Kafka (the caller: ``Writer``)
   2. drop repeats, check that nothing is missing, drop what a run before this one landed
-  3. insert, table by table, each insert under a token made of its rows
-  4. mark: a row in the ingest ledger
+  3. insert, table by table, each insert under a token made of the intent
+  4. mark: a row per batch in the ingest ledger
   5. commit Kafka offsets (the caller)
+
+A batch that another sink meant to land may have landed with others, and its insert may still be on its way. So what is
+missing is inserted under the token of that sink's insert: whichever comes first, the other lands nothing. What is
+missing then can no longer come, and is inserted under a token of its own (decision 11).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import NamedTuple
 
@@ -21,7 +27,7 @@ from tradetape.schemas.crashpoints import reach
 from tradetape.schemas.registry import UnknownSchemaId
 from tradetape.sinks.batch import Record, Stream, token
 from tradetape.sinks.intents import Intent
-from tradetape.sinks.ledger import BadKey, Position, check_start, sift
+from tradetape.sinks.ledger import BadKey, Position, Sifted, check_start, sift
 from tradetape.sinks.slow_path import land_pieces, nothing, quarantine
 from tradetape.sinks.store import BatchRefused, Store, StoreUnavailable
 from tradetape.sinks.tables import INGEST_LEDGER, RISK, RISK_LATEST, TABLES, Table
@@ -49,6 +55,19 @@ class Landed:
     unstorable: int
 
 
+class Batch(NamedTuple):
+    """Records of a topic partition that are landed together, in their order; ``reached`` is how far it is landed.
+
+    ``pending``: a sink meant to land them and may have landed a part, or may still do so.
+    """
+
+    partition: int
+    records: Sequence[Record]
+    intent: Intent
+    reached: Reached
+    pending: bool = False
+
+
 class Entry(NamedTuple):
     """A line of the ingest ledger: the batch that was meant, and what became of it."""
 
@@ -71,40 +90,43 @@ class Landing:
         self._sink = sink
         self._schemas: dict[int, Schema] = {}
 
-    def land(
-        self,
-        stream: Stream,
-        partition: int,
-        reached: Reached,
-        records: Sequence[Record],
-        *,
-        pending: bool = False,
-        hold: Callable[[], None] = nothing,
-    ) -> Landed:
-        """Land ``records``, in their order, and move ``reached`` behind them; the same call again is safe.
+    def land(self, stream: Stream, batches: Sequence[Batch], hold: Callable[[], None] = nothing) -> list[Landed]:
+        """Land ``batches``, all that land together, and move their ``reached``; the same call again is safe.
 
-        ``pending``: another sink meant to land them and may have landed a part. ``hold`` is called before each insert
-        and raises where the batch is no longer ours.
+        ``hold`` is called before each insert and raises where a batch is no longer ours. Raises BatchRefused where one
+        of several batches has rows that cannot be stored: each is to be landed by itself then, as a pending one.
         """
-        if pending:
-            self._await_former_owner(stream.topic, partition)
         # 2. repeats, holes, what is there already
-        marks = reached.marks
-        if marks is None:
-            marks = reached.marks = self._store.high_water(stream.sources)
-        if stream.contiguous:
-            _check_partition(partition, records)
-            if partition not in reached.last:
-                check_start(partition, marks.get(partition), records[0].identity)
-        sifted = sift(reached.last, (record.identity for record in records), contiguous=stream.contiguous)
-        fresh = [records[index] for index in sifted.fresh]
-        new = self._without_stored(stream, marks, fresh)
+        sifted = [self._sifted(stream, batch) for batch in batches]
+        fresh = {b.partition: [b.records[n] for n in s.fresh] for b, s in zip(batches, sifted, strict=True)}
+        new = {b.partition: self._without_stored(stream, b, fresh[b.partition]) for b in batches}
         # 3. insert
-        unstorable = self.insert(stream, partition, new, hold)
-        if pending and stream.table is RISK:
-            self._catch_up(records)
-        reached.last = dict(sifted.last)
-        return Landed(len(new) - unstorable, sifted.repeats, len(fresh) - len(new), unstorable)
+        unstorable = self.insert(stream, new, hold, batches[0].intent.together)
+        for batch in batches:
+            if batch.pending:
+                left = {batch.partition: self._without_stored(stream, batch, new[batch.partition])}
+                unstorable += self.insert(stream, left, hold)
+            if batch.pending and stream.table is RISK:
+                self._catch_up(batch.records)
+        landed = []
+        for batch, found in zip(batches, sifted, strict=True):
+            batch.reached.last = dict(found.last)
+            count, refused = len(new[batch.partition]), unstorable[batch.partition]
+            landed.append(Landed(count - refused, found.repeats, len(found.fresh) - count, refused))
+        return landed
+
+    def _sifted(self, stream: Stream, batch: Batch) -> Sifted:
+        """The new records and the repeats of ``batch``. Raises Hole, BadKey."""
+        if batch.pending:
+            self._await_former_owner(stream.topic, batch.partition)
+        reached = batch.reached
+        if reached.marks is None:
+            reached.marks = self._store.high_water(stream.sources)
+        if stream.contiguous:
+            _check_partition(batch.partition, batch.records)
+            if batch.partition not in reached.last:
+                check_start(batch.partition, reached.marks.get(batch.partition), batch.records[0].identity)
+        return sift(reached.last, (record.identity for record in batch.records), contiguous=stream.contiguous)
 
     def mark(self, entries: Sequence[Entry]) -> None:
         """Write ``entries`` into the ingest ledger; the same batch again replaces its line. Raises StoreUnavailable."""
@@ -125,7 +147,7 @@ class Landing:
 
     def _await_former_owner(self, topic: str, partition: int) -> None:
         """A part of an insert that still runs would pass for all of it. Raises StoreUnavailable: try again."""
-        if self._store.is_inserting(_comment(topic, partition)):
+        if self._store.is_inserting(_word(topic, partition)):
             raise StoreUnavailable(f"an insert of {topic} {partition} by its former owner is still running")
 
     def _catch_up(self, records: Sequence[Record]) -> None:
@@ -133,80 +155,104 @@ class Landing:
         offsets = [record.identity.raw_offset for record in records]
         self._store.copy(RISK, RISK_LATEST, records[0].identity.raw_partition, min(offsets), max(offsets))
 
-    def _without_stored(self, stream: Stream, marks: dict[int, Position], fresh: list[Record]) -> list[Record]:
+    def _without_stored(self, stream: Stream, batch: Batch, records: list[Record]) -> list[Record]:
+        """Those of ``records`` that are not stored; behind the marks only a pending batch has some that are."""
+        marks = batch.reached.marks or {}
         ranges: dict[int, list[int]] = {}
-        for record in fresh:
+        for record in records:
             raw_partition, raw_offset, _ = record.identity
             mark = marks.get(raw_partition)
-            if mark is not None and raw_offset <= mark.raw_offset:
+            if batch.pending or (mark is not None and raw_offset <= mark.raw_offset):
                 ranges.setdefault(raw_partition, []).append(raw_offset)
         if not ranges:
-            return fresh
+            return records
         there = {
             raw_partition: self._store.stored(stream.sources, raw_partition, min(offsets), max(offsets))
             for raw_partition, offsets in ranges.items()
         }
-        return [r for r in fresh if r.identity.position not in there.get(r.identity.raw_partition, ())]
+        return [r for r in records if r.identity.position not in there.get(r.identity.raw_partition, ())]
 
     def insert(
-        self, stream: Stream, partition: int, records: Sequence[Record], hold: Callable[[], None] = nothing
-    ) -> int:
-        """Insert ``records`` of ``stream``, none of which is stored; returns how many went to quarantine instead."""
-        groups: dict[tuple[str, int], list[Record]] = {}
+        self,
+        stream: Stream,
+        records: Mapping[int, Sequence[Record]],
+        hold: Callable[[], None] = nothing,
+        together: str = "",
+    ) -> Counter[int]:
+        """Insert ``records`` of ``stream`` by topic partition, none of them stored: one insert per table and schema.
+
+        Their tokens are made of ``together``, or of the rows where it is empty. Returns how many of each partition went
+        to quarantine instead. Raises BatchRefused where those of several partitions are refused.
+        """
+        unstorable: Counter[int] = Counter()
+        groups: dict[tuple[str, int], dict[int, list[Record]]] = {}
         unreadable: list[tuple[Record, str]] = []
-        for record in records:
-            table = stream.route(record.value)
-            try:
-                schema_id = schema_id_of(record.value)
-                if schema_id not in self._schemas:
-                    self._schemas[schema_id] = self._schema_by_id(schema_id)
-            except (Undecodable, UnknownSchemaId) as error:
-                unreadable.append((record, str(error)))
-                continue
-            if table is None:
-                unreadable.append((record, "its bytes name no disposition"))
-                continue
-            groups.setdefault((table.name, schema_id), []).append(record)
-        unstorable = len(unreadable)
+        for partition, of_partition in records.items():
+            for record in of_partition:
+                try:
+                    group = self._group(stream, record.value)
+                except (Undecodable, UnknownSchemaId) as error:
+                    unreadable.append((record, str(error)))
+                    unstorable[partition] += 1
+                else:
+                    groups.setdefault(group, {}).setdefault(partition, []).append(record)
         # Events first; the tables' own order is that of TABLES.
         order = sorted(groups, key=lambda group: (list(TABLES).index(group[0]), group[1]))
-        for number, group in enumerate(order):
+        for number, (name, schema_id) in enumerate(order):
             reach("sink.between_inserts" if number else "sink.before_insert")
-            schema = self._schemas[group[1]]
-            unstorable += self._insert_group(stream, partition, TABLES[group[0]], schema, groups[group], hold=hold)
+            put = _Put(self._store, TABLES[name], self._schemas[schema_id], stream.topic, hold)
+            unstorable += put.all(groups[name, schema_id], f"{together} {name} {schema_id}" if together else "")
         if unreadable:
             quarantine(self._store, stream.topic, unreadable, None, hold)
         reach("sink.after_insert")
         return unstorable
 
-    def _insert_group(
-        self,
-        stream: Stream,
-        partition: int,
-        table: Table,
-        schema: Schema,
-        records: Sequence[Record],
-        *,
-        hold: Callable[[], None],
-    ) -> int:
-        def put(piece: Sequence[Record]) -> None:
-            hold()
-            name = token(table, stream.topic, partition, piece)
-            bodies = [record.body for record in piece]
-            self._store.insert(table, schema, bodies, name, _comment(stream.topic, partition))
+    def _group(self, stream: Stream, value: bytes) -> tuple[str, int]:
+        """The table of ``value`` and the id of its schema, which is known then. Raises Undecodable, UnknownSchemaId."""
+        table, schema_id = stream.route(value), schema_id_of(value)
+        if schema_id not in self._schemas:
+            self._schemas[schema_id] = self._schema_by_id(schema_id)
+        if table is None:
+            raise Undecodable("its bytes name no disposition")
+        return table.name, schema_id
 
+
+class _Put(NamedTuple):
+    """Inserts records of ``topic`` into ``table``."""
+
+    store: Store
+    table: Table
+    schema: Schema
+    topic: str
+    hold: Callable[[], None]
+
+    def all(self, records: Mapping[int, Sequence[Record]], name: str) -> Counter[int]:
+        """One insert of all ``records``, by topic partition, under the token ``name``, or one made of them.
+
+        Where those of one partition are refused, they are landed in pieces; returns how many went to quarantine.
+        Raises BatchRefused where those of several are.
+        """
         try:
-            put(records)
-            return 0
+            self._put([record for part in records.values() for record in part], list(records), name)
+            return Counter()
         except BatchRefused:
-            refused = land_pieces(schema, records, put)
-            quarantine(self._store, stream.topic, refused, Decoder(schema), hold)
-            return len(refused)
+            if len(records) > 1:
+                raise
+            ((partition, part),) = records.items()
+        refused = land_pieces(self.schema, part, lambda piece: self._put(piece, [partition]))
+        quarantine(self.store, self.topic, refused, Decoder(self.schema), self.hold)
+        return Counter({partition: len(refused)})
+
+    def _put(self, records: Sequence[Record], partitions: Sequence[int], name: str = "") -> None:
+        self.hold()
+        comment = " ".join(_word(self.topic, partition) for partition in partitions)
+        bodies = [record.body for record in records]
+        self.store.insert(self.table, self.schema, bodies, name or token(self.table, self.topic, records), comment)
 
 
-def _comment(topic: str, partition: int) -> str:
+def _word(topic: str, partition: int) -> str:
     """How ClickHouse's list of running statements names an insert of the topic partition."""
-    return f"tradetape sink {topic} {partition}"
+    return f"{topic}-{partition}"
 
 
 def _check_partition(partition: int, records: Sequence[Record]) -> None:

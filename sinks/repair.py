@@ -135,7 +135,7 @@ class Repairer:
             )
         entries = []
         for topic, records in by_topic.items():
-            unstorable = self._landing.insert(STREAMS[topic], partition, records)
+            unstorable = self._landing.insert(STREAMS[topic], {partition: records})[partition]
             landed = Landed(len(records) - unstorable, 0, 0, unstorable)
             entries.append(Entry(f"{SINK} {topic}", partition, intents.of(records), landed))
         if entries:

@@ -80,7 +80,7 @@ def quarantine(
             hold()
             try:
                 body = encoder.encode(row)[HEADER.size :]
-                store.insert(QUARANTINE, schema, [body], token(QUARANTINE, topic, -1, [record]))
+                store.insert(QUARANTINE, schema, [body], token(QUARANTINE, topic, [record]))
                 break
             except (BatchRefused, ValueError, TypeError) as error:
                 last = str(error)

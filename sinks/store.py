@@ -172,10 +172,10 @@ class Store:
         with self._errors():
             self._connected().raw_insert(target, insert_block=data, settings=settings, fmt=data_format)
 
-    def is_inserting(self, comment: str) -> bool:
-        """Whether an insert under this ``comment`` is running on the server that answers."""
-        sql = "SELECT count() FROM system.processes WHERE Settings['log_comment'] = {comment:String}"
-        return bool(self.query(sql, {"comment": comment})[0][0])
+    def is_inserting(self, word: str) -> bool:
+        """Whether an insert whose comment has this ``word`` is running on the server that answers."""
+        sql = "SELECT count() FROM system.processes WHERE has(splitByChar(' ', Settings['log_comment']), {word:String})"
+        return bool(self.query(sql, {"word": word})[0][0])
 
     def copy(self, table: Table, target: str, raw_partition: int, first_offset: int, last_offset: int) -> None:
         """Insert the rows of ``table`` between two offsets (both included) into ``target`` (its full name), which has

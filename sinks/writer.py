@@ -1,6 +1,6 @@
 """The sink loop: topics of Kafka into ClickHouse, through one consumer group, by the steps of ``landing``.
 
-A round takes a batch of each topic partition that is due. While ClickHouse is away the assigned partitions are paused
+A round takes a batch of each topic partition. While ClickHouse is away the assigned partitions are paused
 and the same batches are tried again; polling goes on, so the group keeps its member.
 """
 
@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
@@ -18,11 +18,11 @@ from tradetape.schemas.crashpoints import reach
 from tradetape.schemas.errors import TradetapeError
 from tradetape.sinks import intents
 from tradetape.sinks.backlog import LINGER_SECONDS, Backlog
-from tradetape.sinks.batch import STREAMS, Record
+from tradetape.sinks.batch import MAX_BYTES, MAX_ROWS, STREAMS, Record
 from tradetape.sinks.intents import Intent
-from tradetape.sinks.landing import Entry, Landing
+from tradetape.sinks.landing import Batch, Entry, Landed, Landing
 from tradetape.sinks.ledger import parse_key
-from tradetape.sinks.store import StoreUnavailable
+from tradetape.sinks.store import BatchRefused, StoreUnavailable
 
 log = logging.getLogger("tradetape.sink")
 
@@ -50,18 +50,29 @@ class _Away(Exception):
     """Kafka does not take an intent now: try again later."""
 
 
-@dataclass(slots=True)
-class _Batch:
-    """Records of ``backlog`` that are landed together; ``held`` is when Kafka last took the intent."""
+class _Batch(NamedTuple):
+    """The next records of ``backlog``, and the intent to land them."""
 
     backlog: Backlog
     records: Sequence[Record]
     intent: Intent
-    held: float = 0.0
 
     @property
     def place(self) -> tuple[str, int]:
         return self.backlog.topic, self.backlog.number
+
+
+@dataclass(slots=True)
+class _Group:
+    """Batches of partitions of ``topic`` that are landed together, and what became of them.
+
+    ``held`` is when Kafka last took their intents.
+    """
+
+    topic: str
+    batches: Sequence[_Batch]
+    held: float = 0.0
+    landed: Sequence[Landed] = ()
 
 
 def consumer_config(bootstrap_servers: str, member: str = "") -> dict[str, Any]:
@@ -155,14 +166,13 @@ class Writer:
             backlog.add(Record(identity, value, message.timestamp()[1] * 1000, message.offset()), now)
 
     def _land_due(self) -> None:
-        now = self._clock()
-        due = [place for place, backlog in self._backlogs.items() if backlog.is_full]
-        if now >= self._not_before:
-            wall_clock = self._wall_clock()
-            due = [place for place, backlog in self._backlogs.items() if backlog.is_due(now, wall_clock)] or due
-        if not due:
+        now, wall_clock = self._clock(), self._wall_clock()
+        backlogs = self._backlogs.values()
+        is_due = now >= self._not_before and any(backlog.is_due(now, wall_clock) for backlog in backlogs)
+        if not is_due and not any(backlog.is_full for backlog in backlogs):
             return
-        self._land(due, once=False)
+        # What is not due yet goes along: its rows cost little, an insert of their own much.
+        self._land(list(self._backlogs), once=False)
         done = self._clock()
         self._not_before = done + min(done - now, LINGER_SECONDS)
 
@@ -171,53 +181,66 @@ class Writer:
 
         With ``once`` an outage raises _Abandoned.
         """
-        while batches := self._cut(places):
+        while groups := self._cut(places):
             self._busy = True
             try:
-                entries = self._land_batches(batches, once=once)
+                done = self._land_groups(groups, once=once)
             finally:
                 self._busy = False
             # 5. commit: only now, and only this far
-            self._commit({(entry.topic, entry.partition): entry.intent.end for entry in entries})
+            self._commit({batch.place: batch.intent.end for batch, _ in done})
             reach("sink.after_commit")
-            for batch, entry in zip(batches, entries, strict=False):
+            for batch, landed in done:
                 batch.backlog.forget(len(batch.records), self._clock())
-                landed = entry.landed
                 self._tally.add(landed.landed, landed.repeats, landed.present, landed.unstorable)
-            if len(entries) < len(batches):
-                return
 
-    def _land_batches(self, batches: Sequence[_Batch], *, once: bool) -> Sequence[Entry]:
-        """Steps 1 to 4 of ``batches``; returns the entries of the first ones, up to one that is no longer ours."""
+    def _land_groups(self, groups: Sequence[_Group], *, once: bool) -> Sequence[tuple[_Batch, Landed]]:
+        """Steps 1 to 4 of ``groups``; returns the batches that landed."""
+        batches = [batch for group in groups for batch in group.batches]
         # 1. intent
-        if not self._insist(batches, lambda: self._hold(batches), once=once):
-            return []
-        reach("sink.after_intent")
-        entries: list[Entry] = []
-        for batch in batches:
-            if not self._insist([batch], lambda b=batch: entries.append(self._land_batch(b)), once=once):  # type: ignore[misc]
-                break
+        if self._insist(batches, lambda: self._hold(groups), once=once):
+            reach("sink.after_intent")
+            for group in groups:
+                if not self._insist(group.batches, lambda g=group: self._land_group(g), once=once):  # type: ignore[misc]
+                    break
+        done = [pair for group in groups for pair in zip(group.batches, group.landed, strict=False)]
         # 4. mark
-        if entries and not self._insist(batches[: len(entries)], lambda: self._landing.mark(entries), once=once):
-            return []
+        entries = [Entry(*batch.place, batch.intent, landed) for batch, landed in done]
+        if entries and not self._insist([batch for batch, _ in done], lambda: self._landing.mark(entries), once=once):
+            done = []
         reach("sink.after_mark")
-        return entries
+        places = {batch.place for batch, _ in done}
+        self._leave([batch for batch in batches if batch.place not in places])
+        return done
 
-    def _land_batch(self, batch: _Batch) -> Entry:
-        landed = self._landing.land(
-            STREAMS[batch.backlog.topic],
-            batch.backlog.number,
-            batch.backlog.reached,
-            batch.records,
-            pending=batch.backlog.pending is not None,
-            hold=lambda: self._hold_longer(batch),
-        )
-        return Entry(*batch.place, batch.intent, landed)
+    def _land_group(self, group: _Group) -> None:
+        """Steps 2 and 3 of ``group``; where its rows are refused together, nothing of it has landed for certain."""
+        batches = [
+            Batch(b.backlog.number, b.records, b.intent, b.backlog.reached, b.backlog.pending is not None)
+            for b in group.batches
+        ]
+        try:
+            group.landed = self._landing.land(STREAMS[group.topic], batches, hold=lambda: self._hold_longer(group))
+        except BatchRefused as error:
+            log.warning("%s: refused together, landed one by one: %s", _names_of(group.batches), error)
 
-    def _cut(self, places: Sequence[tuple[str, int]]) -> list[_Batch]:
-        """The next batch of each of ``places`` that has one."""
-        backlogs = [self._backlogs[place] for place in places if place in self._backlogs]
-        return [_Batch(backlog, *cut) for backlog in backlogs if (cut := backlog.cut()) is not None]
+    def _leave(self, batches: Sequence[_Batch]) -> None:
+        """What was meant and may have landed in part is landed as it was meant, and first, where it still is ours."""
+        for batch in batches:
+            if self._are_ours([batch]):
+                batch.backlog.pending = batch.intent
+
+    def _cut(self, places: Sequence[tuple[str, int]]) -> list[_Group]:
+        """The next batch of each of ``places`` that has one; those of a topic are landed together."""
+        groups = []
+        for topic in STREAMS:
+            backlogs = [self._backlogs[place] for place in places if place[0] == topic and place in self._backlogs]
+            batches = [_Batch(backlog, *cut) for backlog in backlogs if (cut := backlog.cut()) is not None]
+            groups += [_Group(topic, [batch]) for batch in batches if batch.backlog.pending is not None]
+            for some in _packed([batch for batch in batches if batch.backlog.pending is None]):
+                meant = intents.together(topic, {batch.backlog.number: batch.intent for batch in some})
+                groups.append(_Group(topic, [b._replace(intent=meant[b.backlog.number]) for b in some]))
+        return groups
 
     def _insist(self, batches: Sequence[_Batch], step: Callable[[], object], *, once: bool) -> bool:
         """Take ``step`` until Kafka, ClickHouse and the registry take part; False if a batch is no longer ours."""
@@ -252,10 +275,14 @@ class Writer:
     def _are_ours(self, batches: Sequence[_Batch]) -> bool:
         return all(self._backlogs.get(batch.place) is batch.backlog for batch in batches)
 
-    def _hold(self, batches: Sequence[_Batch]) -> None:
-        """Write the intents of ``batches``. Raises _Abandoned where they are another's, _Away where Kafka is."""
+    def _hold(self, groups: Sequence[_Group]) -> None:
+        """Write the intents of ``groups``. Raises _Abandoned where they are another's, _Away where Kafka is."""
         now = self._clock()
-        meant = [TopicPartition(*b.place, b.intent.first, metadata=b.intent.text) for b in batches]
+        meant = [
+            TopicPartition(*batch.place, batch.intent.first, metadata=batch.intent.text)
+            for group in groups
+            for batch in group.batches
+        ]
         try:
             done = self._consumer.commit(offsets=meant, asynchronous=False) or ()
         except KafkaException as error:
@@ -263,12 +290,12 @@ class Writer:
         for tp in done:
             if tp.error is not None:
                 raise self._refusal(tp.error)
-        for batch in batches:
-            batch.held = now
+        for group in groups:
+            group.held = now
 
-    def _hold_longer(self, batch: _Batch) -> None:
-        if self._clock() - batch.held > HOLD_SECONDS:
-            self._hold([batch])
+    def _hold_longer(self, group: _Group) -> None:
+        if self._clock() - group.held > HOLD_SECONDS:
+            self._hold([group])
 
     @staticmethod
     def _refusal(error: KafkaError) -> Exception:
@@ -349,6 +376,21 @@ class _Tally:
             )
         self._since = now
         self._counts = [0, 0, 0, 0]
+
+
+def _packed(batches: Iterable[_Batch]) -> Iterator[list[_Batch]]:
+    """``batches`` in groups that are within the bounds of one insert."""
+    some: list[_Batch] = []
+    rows = size = 0
+    for batch in batches:
+        more = sum(len(record.value) for record in batch.records)
+        if some and (rows + len(batch.records) > MAX_ROWS or size + more > MAX_BYTES):
+            yield some
+            some, rows, size = [], 0, 0
+        some.append(batch)
+        rows, size = rows + len(batch.records), size + more
+    if some:
+        yield some
 
 
 def _names(partitions: Sequence[TopicPartition]) -> str:

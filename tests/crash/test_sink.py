@@ -29,6 +29,7 @@ from tradetape.schemas.registry import Registry, subjects
 from tradetape.sinks import intents
 from tradetape.sinks.batch import STREAMS
 from tradetape.sinks.ledger import parse_key
+from tradetape.sinks.migrate import migrate
 from tradetape.sinks.store import Store
 from tradetape.sinks.tables import EVENTS
 from tradetape.sinks.writer import GROUP
@@ -76,12 +77,16 @@ class Feed:
         self.offset = 0
         self.figures = 0
 
-    def send(self, count: int, skip: int = 0) -> None:
+    def send(self, count: int, skip: int = 0, refused: int | None = None) -> None:
+        """``count`` offsets in each partition, after ``skip`` missing ones; ClickHouse refuses ``refused`` in one."""
         again = max(0, self.offset - self._random.choice((0, 0, 7, 200)))
         for partition in range(PARTITIONS):
             for offset in range(again if not skip else self.offset + skip, self.offset + skip + count):
                 disposition = random.Random(offset).choice(("accepted", "accepted", "duplicate", "rejected"))
                 row = rows.audited(offset, partition=partition, disposition=disposition)
+                if (partition, offset) == (1, refused):
+                    row["event_id"] = "no uuid"
+                    row["disposition"] = "accepted"
                 self._put("audited", partition, f"{partition}:{offset}:0", row)
                 if offset % 3 == 0:
                     figure = rows.risk(offset, partition=partition)
@@ -137,7 +142,9 @@ def feed(stack: settings.Settings) -> Feed:
 
 @pytest.fixture(scope="module")
 def store(stack: settings.Settings) -> Store:
-    return Store(stack.clickhouse_url)
+    found = Store(stack.clickhouse_url)
+    migrate(found)
+    return found
 
 
 def is_complete(feed: Feed, store: Store) -> bool:
@@ -191,7 +198,13 @@ def test_two_owners_of_a_partition_land_it_once(sinks: Sinks, feed: Feed, store:
     feed.send(500)
     with sinks.running(f"{point}:{1 + seed % 2}:STOP") as frozen:
         process = psutil.Process(frozen.pid)
-        eventually(lambda: process.status() == psutil.STATUS_STOPPED, 60, f"the sink freezes at {point}")
+
+        def stopped() -> bool:
+            if process.status() != psutil.STATUS_STOPPED:
+                feed.send(20)
+            return process.status() == psutil.STATUS_STOPPED
+
+        eventually(stopped, 60, f"the sink freezes at {point}")
         feed.send(100)
         # The other one takes over when the session of the frozen one ends, and goes on with other batches.
         with sinks.running(member="the-other") as other:
@@ -256,14 +269,28 @@ def test_answers_of_inserts_that_are_lost(sinks: Sinks, feed: Feed, store: Store
     with Deaf(sinks.stack.clickhouse_url) as deaf:
         through = replace(sinks, stack=replace(sinks.stack, clickhouse_url=deaf.url))
         with through.running() as sink:
-            for _ in range(12):
+
+            def lost() -> bool:
                 feed.send(40)
-                sink.poll()
+                return deaf.lost >= 3
+
+            eventually(lost, 90, "answers are lost")
             eventually(lambda: is_complete(feed, store), 90, "all rows are there")
             sink.terminate()
             assert sink.wait(30) == 0
-        assert deaf.lost >= 3
     assert is_complete(feed, store)
+
+
+@pytest.mark.req("P-03", "P-08")
+def test_a_record_that_is_refused_alone_goes_to_quarantine(sinks: Sinks, feed: Feed, store: Store) -> None:
+    finish(sinks, feed, store)
+    refused = feed.offset + 7
+    feed.send(50, refused=refused)
+    finish(sinks, feed, store)
+    found = store.query("SELECT raw_partition, raw_offset FROM tradetape.quarantine WHERE has(reasons, 'unstorable')")
+    assert found == [(1, refused)]
+    together = "tradetape.audited-0, tradetape.audited-1, tradetape.audited-2, tradetape.audited-3: refused together"
+    assert sinks.log.read_text().count(together) == 1
 
 
 @pytest.mark.req("N-03", "P-03")

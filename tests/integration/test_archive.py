@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from tests.integration.clickhouse import Server, serve
-from tests.sinks.rows import audited, record, schema_by_id
+from tests.sinks.rows import audited, land, record, schema_by_id
 
 from tradetape.infra import archive as archives
 from tradetape.infra import backup
@@ -25,7 +25,7 @@ from tradetape.sinks import archive as steps
 from tradetape.sinks import cluster, migrate, queries, raws, retention, stored, travel, views
 from tradetape.sinks.archive import LEFT, Archive, NotVerified
 from tradetape.sinks.batch import STREAMS
-from tradetape.sinks.landing import Landing, Reached
+from tradetape.sinks.landing import Landing
 from tradetape.sinks.ledger import Position
 from tradetape.sinks.store import Store
 from tradetape.sinks.tables import EVENTS, RISK, TABLES
@@ -73,7 +73,7 @@ def store(server: Server) -> Iterator[Store]:
     connected = Store(server.url)
     for name in (*(table.full_name for table in TABLES.values()), views.LEDGER, LEFT, "tradetape.risk_latest"):
         connected.command(f"TRUNCATE TABLE {name}")
-    Landing(connected, schema_by_id).land(AUDITED, 0, Reached(), [record("audited", row) for row in ROWS])
+    land(connected, [record("audited", row) for row in ROWS])
     for offset in (0, 6):
         connected.command(
             "INSERT INTO tradetape.risk (raw_partition, raw_offset, derived_seq, event_type, ingest_ts_utc, "
@@ -257,11 +257,11 @@ def test_the_sink_takes_what_is_archived_for_stored(store: Store, archive: Archi
     archive.run("2027-02-01")
     assert store.high_water(AUDITED.sources) == {0: Position(9, 0)}
     assert store.stored(AUDITED.sources, 0, 5, 7) == {Position(5, 0), Position(6, 0), Position(7, 0)}
-    again = Landing(store, schema_by_id).land(AUDITED, 0, Reached(), [record("audited", row) for row in ROWS[3:]])
+    again = land(store, [record("audited", row) for row in ROWS[3:]])
     assert (again.landed, again.present) == (0, 7)
-    new = Landing(store, schema_by_id).land(AUDITED, 0, Reached(), [record("audited", audited(10))])
+    new = land(store, [record("audited", audited(10))])
     assert new.landed == 1
-    Landing(store, schema_by_id).insert(AUDITED, 0, [record("audited", audited(13))])
+    Landing(store, schema_by_id).insert(AUDITED, {0: [record("audited", audited(13))]})
     assert raws.holes(store) == {0: [(11, 12)]}
     assert completeness(store)["holes"] == 2
 
@@ -362,7 +362,7 @@ def test_a_restored_home_gives_the_same_answers(tmp_path: Path) -> None:
     with serve(home / "clickhouse") as running:
         store = Store(running.url)
         migrate.migrate(store)
-        Landing(store, schema_by_id).land(AUDITED, 0, Reached(), [record("audited", row) for row in ROWS])
+        land(store, [record("audited", row) for row in ROWS])
         opened, root = archives.open_archive(store, home)
         assert opened.run(BEFORE)
         assert root == home / "archive"

@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 from tests.integration.clickhouse import Server, free_port, serve
-from tests.sinks.rows import audited, body, encode, record, risk, schema_by_id
+from tests.sinks.rows import audited, body, encode, land, record, risk, schema_by_id
 from tests.support import eventually
 
 from tradetape.schemas import topics
 from tradetape.schemas.catalogue import output_schema
 from tradetape.schemas.codec import HEADER
 from tradetape.schemas.errors import TradetapeError
-from tradetape.sinks import landing, migrate, raws
+from tradetape.sinks import intents, landing, migrate, raws
 from tradetape.sinks.batch import STREAMS, Record, token
-from tradetape.sinks.landing import Landed, Landing, Reached
+from tradetape.sinks.landing import Batch, Landing, Reached
 from tradetape.sinks.ledger import Hole, Identity, Position
 from tradetape.sinks.store import BatchRefused, QueryRefused, Store, StoreUnavailable
 from tradetape.sinks.tables import ALERTS, EVENTS, QUARANTINE, RISK, RISK_LATEST, TABLES, columns
@@ -52,10 +52,6 @@ def verdicts(*offsets: int, **fields: object) -> list[Record]:
         )
         for n in offsets
     ]
-
-
-def land(store: Store, records: Sequence[Record], reached: Reached | None = None) -> Landed:
-    return Landing(store, schema_by_id).land(AUDITED, 0, reached or Reached(), records)
 
 
 def stored_offsets(store: Store) -> list[int]:
@@ -110,28 +106,29 @@ def test_the_latest_figures_have_the_columns_of_the_history_and_its_last_rows(st
     figures = [record("risk", risk(n, trading_pair=pair)) for n, pair in enumerate(("A-B", "C-D", "A-B", "A-B"))]
     landing = Landing(store, schema_by_id)
     for batch in (figures[:3], figures[1:], figures[:1]):
-        landing.insert(STREAMS[topics.RISK], 0, batch)
+        landing.insert(STREAMS[topics.RISK], {0: batch})
     latest = f"SELECT trading_pair, raw_offset FROM {RISK_LATEST} FINAL ORDER BY trading_pair"
     assert store.query(latest) == [("A-B", 3), ("C-D", 1)]
     # ClickHouse dies between history and latest: the same insert again, dropped by its token, still goes on.
     store.command(f"TRUNCATE TABLE {RISK_LATEST}")
     rows = count(store, "risk")
     for batch in (figures[:3], figures[1:]):
-        landing.insert(STREAMS[topics.RISK], 0, batch)
+        landing.insert(STREAMS[topics.RISK], {0: batch})
     assert count(store, "risk") == rows
     assert store.query(latest) == [("A-B", 3), ("C-D", 1)]
 
 
 @pytest.mark.req("P-06")
 def test_a_running_insert_is_found_by_its_comment(store: Store, server: Server) -> None:
-    assert not store.is_inserting("slow one")
+    assert not store.is_inserting("slow-2")
     slow = Store(server.url)
-    statement = "SELECT sleepEachRow(1) FROM numbers(5) SETTINGS max_block_size = 1, log_comment = 'slow one'"
+    statement = "SELECT sleepEachRow(1) FROM numbers(5) SETTINGS max_block_size = 1, log_comment = 'the slow-1 slow-2'"
     runner = threading.Thread(target=slow.query, args=(statement,))
     runner.start()
-    eventually(lambda: store.is_inserting("slow one"), 10, "the statement runs")
+    eventually(lambda: store.is_inserting("slow-2"), 10, "the statement runs")
+    assert not store.is_inserting("slow-")
     runner.join()
-    assert not store.is_inserting("slow one")
+    assert not store.is_inserting("slow-2")
 
 
 @pytest.mark.req("P-03", "P-11")
@@ -174,7 +171,7 @@ def test_what_is_no_longer_ours_does_not_go_to_quarantine_either(store: Store) -
         raise Gone
 
     with pytest.raises(Gone):
-        Landing(store, schema_by_id).insert(AUDITED, 0, [Record(Identity(0, 0, 0), b"no record", 0)], hold=gone)
+        Landing(store, schema_by_id).insert(AUDITED, {0: [Record(Identity(0, 0, 0), b"no record", 0)]}, hold=gone)
     assert count(store, "quarantine") == 0
 
 
@@ -242,8 +239,8 @@ def test_verdicts_go_to_their_tables_once(store: Store) -> None:
 @pytest.mark.req("P-06")
 def test_a_token_counts_once(store: Store) -> None:
     records = [record("audited", audited(n)) for n in range(200)]
-    name = token(EVENTS, topics.AUDITED, 0, records)
-    assert name != token(EVENTS, topics.AUDITED, 0, records[:-1])
+    name = token(EVENTS, topics.AUDITED, records)
+    assert name != token(EVENTS, topics.AUDITED, records[:-1])
     for _ in range(3):
         store.insert(EVENTS, SCHEMA, [each.body for each in records], name)
     assert count(store, "events") == 200
@@ -309,12 +306,10 @@ def test_only_the_bad_record_goes_to_quarantine(store: Store) -> None:
 def test_an_output_that_fits_nowhere_is_kept_beside_its_event(store: Store) -> None:
     land(store, [record("audited", audited(0))])
     bad = Record(Identity(0, 0, 1), encode("risk", risk(0))[:-9], 5_000_000)
-    landing = Landing(store, schema_by_id)
-    stream = STREAMS[topics.RISK]
-    landed = landing.land(stream, 0, Reached(), [bad, record("risk", risk(1)), record("risk", risk(2))])
+    landed = land(store, [bad, record("risk", risk(1)), record("risk", risk(2))], topic=topics.RISK)
     assert (landed.landed, landed.unstorable) == (2, 1)
     assert count(store, "risk") == 2
-    assert landing.land(stream, 0, Reached(), [bad, record("risk", risk(1))]).present == 2
+    assert land(store, [bad, record("risk", risk(1))], topic=topics.RISK).present == 2
     assert store.high_water(AUDITED.sources) == {0: Position(0, 0)}
 
 
@@ -333,6 +328,85 @@ def test_a_kill_between_the_inserts_loses_and_doubles_nothing(store: Store, land
     assert stored_offsets(store) == list(range(60))
 
 
+def of_partition(partition: int, *offsets: int) -> list[Record]:
+    """Every third one goes to the quarantine."""
+    dispositions = ("accepted", "accepted", "duplicate")
+    return [record("audited", audited(n, partition=partition, disposition=dispositions[n % 3])) for n in offsets]
+
+
+def meant(**records: Sequence[Record]) -> list[Batch]:
+    """Batches that land together: of the partitions p0, p1 and so on."""
+    numbered = {int(name[1:]): given for name, given in records.items()}
+    found = intents.together(topics.AUDITED, {number: intents.of(given) for number, given in numbered.items()})
+    return [Batch(number, given, found[number], Reached()) for number, given in numbered.items()]
+
+
+def stored_counts(store: Store) -> list[tuple[int, int, int]]:
+    """Of each raw partition: rows, different offsets, the last offset."""
+    return store.query(  # type: ignore[return-value]
+        "SELECT raw_partition, count(), uniqExact(raw_offset), max(raw_offset) FROM ("
+        "SELECT raw_partition, raw_offset FROM tradetape.events UNION ALL "
+        "SELECT raw_partition, raw_offset FROM tradetape.quarantine) GROUP BY 1 ORDER BY 1"
+    )
+
+
+@pytest.mark.req("P-03", "P-06")
+def test_batches_of_a_topic_share_their_inserts(store: Store) -> None:
+    landing = Landing(store, schema_by_id)
+    batches = meant(p0=of_partition(0, *range(30)), p1=of_partition(1, *range(7)), p3=of_partition(3, 0))
+    assert [landed.landed for landed in landing.land(AUDITED, batches)] == [30, 7, 1]
+    assert [batch.reached.last for batch in batches] == [{0: Position(29, 0)}, {1: Position(6, 0)}, {3: Position(0, 0)}]
+    assert stored_counts(store) == [(0, 30, 30, 29), (1, 7, 7, 6), (3, 1, 1, 0)]
+    parts = "SELECT uniqExact(_part) FROM tradetape."
+    assert [store.query(parts + table) for table in ("events", "quarantine")] == [[(1,)], [(1,)]]
+    # As after an answer that was lost: the same batches again.
+    for batch in batches:
+        batch.reached.last = {}
+    assert [landed.landed for landed in landing.land(AUDITED, batches)] == [30, 7, 1]
+    assert stored_counts(store) == [(0, 30, 30, 29), (1, 7, 7, 6), (3, 1, 1, 0)]
+
+
+@pytest.mark.req("P-03", "P-06")
+@pytest.mark.parametrize("owners", [(0, 1), (1, 0), (0,), (1,), ()], ids=str)
+@pytest.mark.parametrize("at", [1, 2])
+def test_a_frozen_sink_and_the_next_owners_of_its_batches_land_each_row_once(
+    store: Store, at: int, owners: tuple[int, ...]
+) -> None:
+    batches = meant(p0=of_partition(0, *range(20)), p1=of_partition(1, *range(30)))
+    holds = 0
+
+    def finish(number: int) -> None:
+        """Another sink has the partition now."""
+        batch = batches[number]._replace(reached=Reached(), pending=True)
+        Landing(store, schema_by_id).land(AUDITED, [batch])
+        assert stored_counts(store)[number if len(stored_counts(store)) > 1 else 0][1:3] == (len(batch.records),) * 2
+
+    def hold() -> None:
+        nonlocal holds
+        holds += 1
+        if holds == at:  # frozen between the question to Kafka and its insert, for as long as others need
+            for number in owners:
+                finish(number)
+
+    Landing(store, schema_by_id).land(AUDITED, batches, hold=hold)
+    assert holds == 2
+    for number in {0, 1} - set(owners):
+        finish(number)
+    assert stored_counts(store) == [(0, 20, 20, 19), (1, 30, 30, 29)]
+
+
+@pytest.mark.req("P-03", "P-08")
+def test_what_is_refused_together_is_landed_one_by_one(store: Store) -> None:
+    bad = of_partition(1, *range(30))
+    bad[13] = record("audited", audited(13, partition=1, event_id="no uuid"))
+    batches = meant(p0=of_partition(0, *range(20)), p1=bad, p2=of_partition(2, *range(5)))
+    with pytest.raises(BatchRefused):
+        Landing(store, schema_by_id).land(AUDITED, batches)
+    landed = [Landing(store, schema_by_id).land(AUDITED, [batch._replace(pending=True)])[0] for batch in batches]
+    assert [(one.landed, one.unstorable) for one in landed] == [(20, 0), (29, 1), (5, 0)]
+    assert stored_counts(store) == [(0, 20, 20, 19), (1, 30, 30, 29), (2, 5, 5, 4)]
+
+
 @pytest.mark.req("P-03")
 def test_holes_are_found(store: Store) -> None:
     with pytest.raises(Hole, match="offset 0 is missing, found 3"):
@@ -348,7 +422,7 @@ def test_holes_are_found(store: Store) -> None:
 
 def test_marks_and_ranges(store: Store) -> None:
     land(store, verdicts(*range(20)))
-    Landing(store, schema_by_id).land(AUDITED, 3, Reached(), [record("audited", audited(0, partition=3))])
+    land(store, [record("audited", audited(0, partition=3))], partition=3)
     assert store.high_water(AUDITED.sources) == {0: Position(19, 0), 3: Position(0, 0)}
     assert store.stored(AUDITED.sources, 0, 5, 7) == {Position(5, 0), Position(6, 0), Position(7, 0)}
     assert store.stored(AUDITED.sources, 1, 0, 100) == set()

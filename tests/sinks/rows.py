@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import uuid
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
 import fastavro
 
+from tradetape.schemas import topics
 from tradetape.schemas.catalogue import output_schema
 from tradetape.schemas.codec import HEADER, Encoder, strip_times
-from tradetape.sinks.batch import Record
+from tradetape.sinks import intents
+from tradetape.sinks.batch import STREAMS, Record
+from tradetape.sinks.landing import Batch, Landed, Landing, Reached
 from tradetape.sinks.ledger import Identity
+from tradetape.sinks.store import Store
 
 START = 1_700_000_000_000_000
 SCHEMA_IDS = {"audited": 1, "risk": 2, "alerts": 3}
@@ -22,6 +27,20 @@ _ENCODERS = {name: Encoder(output_schema(name), number) for name, number in SCHE
 def schema_by_id(schema_id: int) -> dict[str, Any]:
     """The look-up of a registry that has the three schemas."""
     return output_schema(next(name for name, number in SCHEMA_IDS.items() if number == schema_id))
+
+
+def land(
+    store: Store,
+    records: Sequence[Record],
+    reached: Reached | None = None,
+    *,
+    topic: str = topics.AUDITED,
+    partition: int = 0,
+) -> Landed:
+    """Land ``records`` of ``topic`` as a sink lands a batch of their partition."""
+    intent = intents.together(topic, {partition: intents.of(records)})[partition]
+    batch = Batch(partition, records, intent, reached or Reached())
+    return Landing(store, schema_by_id).land(STREAMS[topic], [batch])[0]
 
 
 def empty(topic: str) -> dict[str, Any]:
