@@ -18,7 +18,7 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 from tradetape.infra import settings
-from tradetape.producers.gateway import auth
+from tradetape.producers.gateway.auth import TOKENS
 from tradetape.schemas.errors import TradetapeError
 
 ADDRESSES = ("bootstrap_servers", "registry_url")
@@ -48,7 +48,7 @@ def gateway(home: Path, spool: Path) -> Iterator[Address]:
     settings.load(home, require=ADDRESSES)
     command = [sys.executable, "-m", "tradetape.infra.cli.main", "--home", str(home), "gateway", "--port", "0"]
     token = secrets.token_urlsafe(24)
-    environment = {**os.environ, auth.TOKENS_VARIABLE: f"simulated={token}"}
+    environment = {**os.environ, TOKENS.variable: f"simulated={token}"}
     process = subprocess.Popen([*command, "--spool", str(spool)], stdout=subprocess.PIPE, text=True, env=environment)
     try:
         assert process.stdout is not None

@@ -7,16 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tradetape.infra.api import clients
 from tradetape.infra.api.app import create_app
+from tradetape.infra.api.clients import TOKENS
 from tradetape.infra.api.reader import Reader
 from tradetape.processors.reading import SchemaById, WriterSchema
 from tradetape.producers.serving import server
 from tradetape.schemas.errors import TradetapeError
 from tradetape.schemas.registry import Registry
 from tradetape.sinks import raw_log
-
-HOST, PORT = "127.0.0.1", 8630
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +29,8 @@ class Options:
     clickhouse_url: str
     registry_url: str
     bootstrap_servers: str
-    host: str = HOST
-    port: int = PORT
+    host: str
+    port: int
 
 
 def serve(options: Options, say: Callable[[str], None]) -> None:
@@ -40,17 +38,17 @@ def serve(options: Options, say: Callable[[str], None]) -> None:
 
     The store need not be there. Raises TradetapeError for a port in use and for a tokens file that says nothing usable.
     """
-    if not os.environ.get(clients.TOKENS_VARIABLE) and clients.generate(options.tokens):
+    if TOKENS.generate(options.tokens, os.environ):
         say(f"a token was made: it is in {options.tokens}, readable for you only")
-    found = clients.load(options.tokens, os.environ)
+    clients = TOKENS.load(options.tokens, os.environ)
     with server.listen(options.host, options.port) as listener:
         app = create_app(
-            found,
+            clients,
             lambda: Reader(options.clickhouse_url),
             writer_schemas(options.registry_url),
             options.bootstrap_servers,
         )
-        server.run(app, listener, len(found), say)
+        server.run(app, listener, len(clients), say)
 
 
 def writer_schemas(registry_url: str) -> SchemaById:

@@ -4,27 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from tradetape.producers.adapters.envelope import Origin
 from tradetape.producers.gateway.reading import INGEST_SOURCE
 from tradetape.producers.serving import tokens
-from tradetape.producers.serving.tokens import Tokens
-from tradetape.schemas.errors import TradetapeError
-
-TOKENS_VARIABLE = "TRADETAPE_GATEWAY_TOKENS"
-"""``client=token,client=token``: clients without further settings, for where there is no file."""
+from tradetape.producers.serving.tokens import Tokens, TokensFile
 
 EVENTS_PER_SECOND = 10_000.0
 BYTES_PER_SECOND = 20.0 * 1024 * 1024
-
-_KEYS = {"instances", "legacy", "source_id", "events_per_second", "bytes_per_second"}
-_HEAD = (
-    "# Who may post events to the gateway. Restart it after a change.\n"
-    '# instances = ["bot1", "desk7-*"]  limits a client to bots; legacy = true lets correlation ids be missing.\n'
-)
-_HINT = "see docs/guides/post-events-over-http.md for the form of the tokens file"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,28 +43,6 @@ class Client:
 Clients = Tokens[Client]
 
 
-def load(path: Path, environment: Mapping[str, str]) -> Clients:
-    """The clients of the tokens file at ``path``, if it exists, and of the environment variable.
-
-    Raises TradetapeError for a file that cannot be read or says what no tokens file says, and where no client is left.
-    """
-    found = [
-        *tokens.of_file(path, _KEYS, _client, hint=_HINT),
-        *tokens.of_variable(TOKENS_VARIABLE, environment, lambda name: Client(name, _source_id(name)), hint=_HINT),
-    ]
-    if not found:
-        raise TradetapeError(f"no client may post: {path} has no token", hint=_HINT)
-    return Clients(found)
-
-
-def generate(path: Path) -> bool:
-    """Write a tokens file with one client, ``default``, for its owner's eyes only (0600); False where there is a file.
-
-    Raises TradetapeError where it cannot be written.
-    """
-    return tokens.generate(path, _HEAD)
-
-
 def _client(name: str, entry: Mapping[str, Any]) -> Client:
     instances = tokens.instances(entry)
     if not isinstance(entry.get("legacy", False), bool):
@@ -103,3 +69,17 @@ def _rate(entry: Mapping[str, Any], name: str, default: float) -> float:
 
 def _source_id(name: str) -> str:
     return f"{INGEST_SOURCE}:{name}"
+
+
+TOKENS = TokensFile(
+    variable="TRADETAPE_GATEWAY_TOKENS",
+    keys={"instances", "legacy", "source_id", "events_per_second", "bytes_per_second"},
+    client=_client,
+    may="post",
+    head=(
+        "# Who may post events to the gateway. Restart it after a change.\n"
+        '# instances = ["bot1", "desk7-*"]  limits a client to bots; legacy = true lets correlation ids be missing.\n'
+    ),
+    hint="see docs/guides/post-events-over-http.md for the form of the tokens file",
+)
+"""A client that the environment variable names has no further settings."""

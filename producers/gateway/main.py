@@ -7,14 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tradetape.producers.gateway import auth, reading
+from tradetape.producers.gateway import reading
 from tradetape.producers.gateway.app import create_app
+from tradetape.producers.gateway.auth import TOKENS
 from tradetape.producers.gateway.direct import DirectEmitter
 from tradetape.producers.gateway.outlet import Outlet
 from tradetape.producers.serving import server
 from tradetape.producers.spool import PatientEmitter, Spool
-
-HOST, PORT = "127.0.0.1", 8620
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +27,8 @@ class Options:
     spool: Path
     bootstrap_servers: str
     registry_url: str
-    host: str = HOST
-    port: int = PORT
+    host: str
+    port: int
 
 
 def serve(options: Options, say: Callable[[str], None]) -> None:
@@ -38,9 +37,9 @@ def serve(options: Options, say: Callable[[str], None]) -> None:
     Kafka and the registry need not be there. Raises TradetapeError for a port or a spool in use and for a tokens file
     that says nothing usable.
     """
-    if not os.environ.get(auth.TOKENS_VARIABLE) and auth.generate(options.tokens):
+    if TOKENS.generate(options.tokens, os.environ):
         say(f"a token was made: it is in {options.tokens}, readable for you only")
-    clients = auth.load(options.tokens, os.environ)
+    clients = TOKENS.load(options.tokens, os.environ)
     with server.listen(options.host, options.port) as listener:
         spool = Spool(options.spool, name="tradetape.gateway", max_wait=1.0, to_event=reading.from_record)
         addresses = (options.bootstrap_servers, options.registry_url)

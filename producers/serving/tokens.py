@@ -8,7 +8,8 @@ import os
 import re
 import secrets
 import tomllib
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
@@ -58,68 +59,86 @@ def allows(patterns: Collection[str], instance_name: str) -> bool:
     return not patterns or any(fnmatchcase(instance_name, pattern) for pattern in patterns)
 
 
-def generate(path: Path, head: str, *, new_token: Callable[[], str] = lambda: secrets.token_urlsafe(32)) -> bool:
-    """Write a tokens file of ``head`` and a client ``default``, for its owner's eyes only (0600); False where there
-    is a file. Raises TradetapeError where it cannot be written.
+@dataclass(frozen=True, slots=True)
+class TokensFile(Generic[C]):
+    """How the clients of a service are written down: in a TOML file, a table each with ``token`` and ``keys``, and as
+    ``client=token,client=token`` in the environment ``variable``, for where there is no file.
+
+    ``client`` makes one of its name and table, and raises ValueError with what is wrong. ``may`` is what clients do,
+    ``head`` is how a new file begins, ``hint`` what to do about a wrong one.
     """
-    text = f'{head}\n[default]\ntoken = "{new_token()}"\n'
-    if path.exists():
-        return False
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as out:
-            out.write(text)
-    except OSError as error:
-        raise TradetapeError(
-            f"{path} cannot be written ({error.strerror})", hint="name another file with --tokens"
-        ) from error
-    return True
 
+    variable: str
+    keys: Collection[str]
+    client: Callable[[str, Mapping[str, Any]], C]
+    may: str
+    head: str
+    hint: str
 
-def of_file(
-    path: Path, keys: Collection[str], client: Callable[[str, Mapping[str, Any]], C], *, hint: str
-) -> list[tuple[str, C]]:
-    """The clients of a tokens file, a table each with ``token`` and ``keys``; none where there is no file.
+    def load(self, path: Path, environment: Mapping[str, str]) -> Tokens[C]:
+        """The clients of the file at ``path``, if it exists, and of the environment variable.
 
-    ``client`` makes one of its name and table, and raises ValueError with what is wrong. Raises TradetapeError.
-    """
-    try:
-        entries = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise TradetapeError(f"{path} cannot be read ({error.strerror})", hint="check its permissions") from error
-    except ValueError as error:
-        raise TradetapeError(f"{path} is not TOML ({error})", hint=hint) from error
-    found: list[tuple[str, C]] = []
-    for name, entry in entries.items():
+        Raises TradetapeError for a file that cannot be read or says what no tokens file says, and where no client is
+        left.
+        """
+        found = [*self._of_file(path), *self._of_variable(environment)]
+        if not found:
+            raise TradetapeError(f"no client may {self.may}: {path} has no token", hint=self.hint)
+        return Tokens(found)
+
+    def generate(
+        self,
+        path: Path,
+        environment: Mapping[str, str],
+        *,
+        new_token: Callable[[], str] = lambda: secrets.token_urlsafe(32),
+    ) -> bool:
+        """Write a file with one client, ``default``, for its owner's eyes only (0600); False where there is a file, or
+        ``environment`` names clients. Raises TradetapeError where it cannot be written.
+        """
+        if path.exists() or environment.get(self.variable):
+            return False
         try:
-            _check(name, entry, keys)
-            made = client(name, entry)
-            given = entry.get("token")
-            found += [(_token(token), made) for token in (given if isinstance(given, list) else [given])]
-        except ValueError as error:
-            raise TradetapeError(f"{path}: client {name!r}: {error}", hint=hint) from None
-    return found
+            path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "w", encoding="utf-8") as out:
+                out.write(f'{self.head}\n[default]\ntoken = "{new_token()}"\n')
+        except OSError as error:
+            raise TradetapeError(
+                f"{path} cannot be written ({error.strerror})", hint="name another file with --tokens"
+            ) from error
+        return True
 
-
-def of_variable(
-    variable: str, environment: Mapping[str, str], client: Callable[[str], C], *, hint: str
-) -> list[tuple[str, C]]:
-    """The clients of ``client=token,client=token`` in an environment variable. Raises TradetapeError."""
-    found = []
-    parts = (part.strip() for part in environment.get(variable, "").split(","))
-    for number, part in enumerate(filter(None, parts), 1):
-        name, _, token = part.partition("=")
+    def _of_file(self, path: Path) -> Iterator[tuple[str, C]]:
         try:
-            if not _NAME.fullmatch(name):
-                raise ValueError("is not client=token")
-            found.append((_token(token), client(name)))
+            entries = tomllib.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise TradetapeError(f"{path} cannot be read ({error.strerror})", hint="check its permissions") from error
         except ValueError as error:
-            # Not the part itself: it may be a token.
-            raise TradetapeError(f"{variable}: part {number}: {error}", hint=hint) from None
-    return found
+            raise TradetapeError(f"{path} is not TOML ({error})", hint=self.hint) from error
+        for name, entry in entries.items():
+            try:
+                _check(name, entry, self.keys)
+                client = self.client(name, entry)
+                given = entry.get("token")
+                for token in given if isinstance(given, list) else [given]:
+                    yield _token(token), client
+            except ValueError as error:
+                raise TradetapeError(f"{path}: client {name!r}: {error}", hint=self.hint) from None
+
+    def _of_variable(self, environment: Mapping[str, str]) -> Iterator[tuple[str, C]]:
+        parts = (part.strip() for part in environment.get(self.variable, "").split(","))
+        for number, part in enumerate(filter(None, parts), 1):
+            name, _, token = part.partition("=")
+            try:
+                if not _NAME.fullmatch(name):
+                    raise ValueError("is not client=token")
+                yield _token(token), self.client(name, {})
+            except ValueError as error:
+                # Not the part itself: it may be a token.
+                raise TradetapeError(f"{self.variable}: part {number}: {error}", hint=self.hint) from None
 
 
 def instances(entry: Mapping[str, Any]) -> tuple[str, ...]:

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tradetape.infra.api import clients, cursor, forms, moments, named
-from tradetape.infra.api.clients import Client
+from tradetape.infra.api import cursor, forms, moments, named
+from tradetape.infra.api.clients import TOKENS, Client, Clients
 from tradetape.infra.api.cursor import Place
 from tradetape.infra.api.forms import CSV, JSON, NDJSON
 from tradetape.infra.api.problems import Problem
@@ -226,7 +226,7 @@ def test_every_default_is_a_value_of_its_type() -> None:
 def test_a_token_names_its_client_and_its_bots(tmp_path: Path) -> None:
     path = tmp_path / "tokens.toml"
     path.write_text(f'[all]\ntoken = "{A}"\n[desk]\ntoken = ["{B}"]\ninstances = ["bot1", "desk-*"]\n')
-    found = clients.load(path, {clients.TOKENS_VARIABLE: f"more={A}{B}"})
+    found = TOKENS.load(path, {TOKENS.variable: f"more={A}{B}"})
     assert found.authenticate(f"Bearer {A}") == Client("all")
     assert found.authenticate(f"Bearer {B}") == Client("desk", Scope(("bot1", "desk-*")))
     assert found.authenticate(f"Bearer {A}{B}") == Client("more")
@@ -246,24 +246,24 @@ def test_a_tokens_file_that_is_wrong_is_told(tmp_path: Path, text: str, said: st
     path = tmp_path / "tokens.toml"
     path.write_text(text)
     with pytest.raises(TradetapeError, match=said) as raised:
-        clients.load(path, {})
+        TOKENS.load(path, {})
     assert "query-over-http.md" in raised.value.hint
 
 
 def test_the_first_start_makes_a_token_for_the_owners_eyes(tmp_path: Path) -> None:
     path = tmp_path / "api" / "tokens.toml"
-    assert clients.generate(path)
+    assert TOKENS.generate(path, {})
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     token = path.read_text().split('token = "')[1].split('"')[0]
-    assert clients.load(path, {}).authenticate(f"Bearer {token}") == Client("default")
-    assert not clients.generate(path)
+    assert TOKENS.load(path, {}).authenticate(f"Bearer {token}") == Client("default")
+    assert not TOKENS.generate(path, {})
 
 
 def described() -> dict[str, Any]:
     from tradetape.infra.api.app import create_app
     from tradetape.infra.api.reader import Reader
 
-    app = create_app(clients.Clients([]), lambda: Reader("http://127.0.0.1:1"), lambda _: None)
+    app = create_app(Clients([]), lambda: Reader("http://127.0.0.1:1"), lambda _: None)
     return app.openapi()
 
 

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tradetape.producers.gateway import auth
-from tradetape.producers.gateway.auth import TOKENS_VARIABLE, Client, Clients
+from tradetape.producers.gateway.auth import TOKENS, Client, Clients
 from tradetape.schemas.errors import TradetapeError
 
 A, B = "a-token-of-sixteen-or-more", "b-token-of-sixteen-or-more"
@@ -35,7 +34,7 @@ def test_a_token_names_its_client(tmp_path: Path) -> None:
         bytes_per_second = 1000.5
         """,
     )
-    clients = auth.load(path, {})
+    clients = TOKENS.load(path, {})
     desk = Client("desk-7", "desk", ("bot1", "desk7-*"), True, 5.0, 1000.5)
     assert clients.authenticate(f"Bearer {A}") == Client("plain", "http:plain")
     assert clients.authenticate(f"bearer  {B}") == clients.authenticate(f"Bearer {B}-old") == desk
@@ -84,7 +83,7 @@ def test_a_client_writes_for_its_bots_only(patterns: tuple[str, ...], instance: 
 
 
 def test_the_environment_names_clients_too(tmp_path: Path) -> None:
-    clients = auth.load(tmp_path / "none", {TOKENS_VARIABLE: f"a={A}, b={B}"})
+    clients = TOKENS.load(tmp_path / "none", {TOKENS.variable: f"a={A}, b={B}"})
     found = clients.authenticate(f"Bearer {B}")
     assert found is not None
     assert (found.name, found.source_id) == ("b", "http:b")
@@ -111,34 +110,40 @@ def test_the_environment_names_clients_too(tmp_path: Path) -> None:
 )
 def test_a_tokens_file_that_is_wrong_is_told_with_what_to_do(tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(TradetapeError, match=said) as raised:
-        auth.load(write(tmp_path / "tokens.toml", text), {})
+        TOKENS.load(write(tmp_path / "tokens.toml", text), {})
     assert raised.value.hint
     assert A not in str(raised.value)
 
 
 @pytest.mark.parametrize("text", ["no-equals-sign-in-it", "c=short", f"={A}"])
 def test_a_wrong_variable_is_told_without_the_token(tmp_path: Path, text: str) -> None:
-    with pytest.raises(TradetapeError, match=f"{TOKENS_VARIABLE}: part 2") as raised:
-        auth.load(tmp_path / "none", {TOKENS_VARIABLE: f"a={B},{text}"})
+    with pytest.raises(TradetapeError, match=f"{TOKENS.variable}: part 2") as raised:
+        TOKENS.load(tmp_path / "none", {TOKENS.variable: f"a={B},{text}"})
     assert text not in str(raised.value)
 
 
 def test_the_first_start_makes_a_token_for_the_owners_eyes(tmp_path: Path) -> None:
     path = tmp_path / "gateway" / "tokens.toml"
-    assert auth.generate(path)
+    assert TOKENS.generate(path, {})
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     token = path.read_text().split('token = "')[1].split('"')[0]
-    found = auth.load(path, {}).authenticate(f"Bearer {token}")
+    found = TOKENS.load(path, {}).authenticate(f"Bearer {token}")
     assert found == Client("default", "http:default")
-    assert not auth.generate(path)
+    assert not TOKENS.generate(path, {})
     assert token in path.read_text()
     other = tmp_path / "other.toml"
-    auth.generate(other)
+    TOKENS.generate(other, {})
     assert token not in other.read_text()
+
+
+def test_no_token_is_made_where_the_environment_names_clients(tmp_path: Path) -> None:
+    path = tmp_path / "tokens.toml"
+    assert not TOKENS.generate(path, {TOKENS.variable: f"a={A}"})
+    assert not path.exists()
 
 
 def test_a_place_that_takes_no_file_is_told(tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("")
     with pytest.raises(TradetapeError, match="--tokens"):
-        auth.generate(blocked / "tokens.toml")
+        TOKENS.generate(blocked / "tokens.toml", {})
