@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from importlib.metadata import version
-from typing import Any
 
 from fastapi import FastAPI
-from fastapi.openapi.utils import get_openapi
 
-from tradetape.infra.api import contract, errors, state
+from tradetape.infra.api import contract, errors, problems, state
 from tradetape.infra.api.asking import Service
 from tradetape.infra.api.clients import Clients
 from tradetape.infra.api.desk import PLACES, Desk
+from tradetape.infra.api.problems import Problem
 from tradetape.infra.api.reader import Reader
 from tradetape.infra.api.routes import healthy, past, questions, record
 from tradetape.processors.reading import SchemaById
+from tradetape.producers.serving import app as serving
 
 LOOKS = 2
 """Requests for health at a time."""
@@ -43,23 +42,15 @@ def create_app(
         for each in desks:
             each.close()
 
-    app = FastAPI(
-        title="Tradetape API",
-        version=version("tradetape"),
-        summary="The record of trading bots, read-only.",
-        lifespan=lifespan,
-        docs_url=None,
-        redoc_url=None,
+    app = serving.create(
+        "Tradetape API",
+        "The record of trading bots, read-only.",
+        lifespan,
+        complete=contract.complete,
+        make=Problem,
+        fault=problems.fault(),
     )
     for routes in (record, past, questions, healthy):
         app.include_router(routes.router)
     errors.answer(app)
-    app.openapi = lambda: _describe(app)  # type: ignore[method-assign]
     return app
-
-
-def _describe(app: FastAPI) -> dict[str, Any]:
-    if app.openapi_schema is None:
-        described = get_openapi(title=app.title, version=app.version, summary=app.summary, routes=app.routes)
-        app.openapi_schema = contract.complete(described)
-    return app.openapi_schema

@@ -9,6 +9,7 @@ from typing import Any
 from tradetape.infra.api import events, figures, health, named
 from tradetape.infra.api.forms import CSV, JSON, NDJSON
 from tradetape.infra.api.scope import is_of_fleet
+from tradetape.producers.serving import problems
 from tradetape.producers.serving.problems import MEDIA_TYPE
 from tradetape.schemas.catalogue import Schema, core_type, is_nullable, kind, logical
 from tradetape.sinks import queries
@@ -54,19 +55,17 @@ def health_answers() -> dict[int | str, dict[str, Any]]:
     }
 
 
-def complete(described: dict[str, Any]) -> dict[str, Any]:
-    """FastAPI's description ``described`` with what it cannot know."""
+def complete(described: dict[str, Any]) -> None:
+    """Add to FastAPI's description ``described`` what it cannot know."""
     for path in described["paths"].values():
         for operation in path.values():
             operation["parameters"] = [_parameter(found) for found in operation.get("parameters", [])]
     described["paths"] |= {f"/v1/queries/{query.name}": {"get": _query(query)} for query in queries.listing().values()}
-    found = described.setdefault("components", {})
-    found["schemas"] = components()
-    return described
+    described.setdefault("components", {})["schemas"] = _components()
 
 
 @cache
-def components() -> Mapping[str, Schema]:
+def _components() -> Mapping[str, Schema]:
     """The schemas of all answers."""
     event = {**_record(events.COLUMNS), "event_id": {"type": "string", "format": "uuid"}, "payload": {"type": "object"}}
     partition = dict.fromkeys(("raw_partition", "kafka_end", "behind"), _COUNT)
@@ -98,30 +97,19 @@ def components() -> Mapping[str, Schema]:
                 "partitions": {"type": ["array", "null"], "items": _object(partition)},
             },
         },
-        "Problem": _PROBLEM,
+        "Problem": problems.schema(errors=_ERRORS),
     }
 
 
 _NEXT: Schema = {"type": ["string", "null"], "description": "Where the page of older events is."}
 
-_PROBLEM: Schema = {
-    "type": "object",
-    "required": ["type", "title", "status", "detail", "hint"],
-    "properties": {
-        "type": {"type": "string", "format": "uri"},
-        "title": _TEXT,
-        "status": {"type": "integer"},
-        "detail": _TEXT,
-        "hint": {"type": "string", "description": "What to do next."},
-        "errors": {
-            "type": "array",
-            "description": "422: each parameter, and what is wrong with it.",
-            "items": {
-                "type": "object",
-                "required": ["parameter", "message"],
-                "properties": {"parameter": _TEXT, "message": _TEXT},
-            },
-        },
+_ERRORS: Schema = {
+    "type": "array",
+    "description": "422: each parameter, and what is wrong with it.",
+    "items": {
+        "type": "object",
+        "required": ["parameter", "message"],
+        "properties": {"parameter": _TEXT, "message": _TEXT},
     },
 }
 
@@ -171,7 +159,7 @@ def _query(query: NamedQuery) -> Schema:
 
 
 def _problem(status: int) -> Schema:
-    return {"description": _PROBLEMS[status], "content": {MEDIA_TYPE: {"schema": {"$ref": f"{_REF}Problem"}}}}
+    return problems.described(_PROBLEMS[status])
 
 
 def _rows(name: str, row: Schema, **others: Schema) -> Schema:

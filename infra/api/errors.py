@@ -14,7 +14,6 @@ from tradetape.infra.api import problems
 from tradetape.infra.api.desk import Busy
 from tradetape.infra.api.problems import Problem
 from tradetape.infra.api.reader import TooHeavy
-from tradetape.producers.serving import problems as serving
 from tradetape.schemas.errors import TradetapeError
 from tradetape.sinks.store import UNKNOWN_TABLES, QueryRefused, StoreUnavailable
 from tradetape.sinks.travel import NothingOnRecord
@@ -23,8 +22,7 @@ _LOG = logging.getLogger("tradetape.api")
 
 
 def answer(app: FastAPI) -> None:
-    """Make ``app`` answer every error as a problem."""
-    serving.answer(app, Problem, fault=problems.fault())
+    """Make ``app`` answer what its questions raise as problems, each with its own."""
     for kind, make in _PROBLEMS.items():
         app.add_exception_handler(kind, _handler(make))
 

@@ -7,12 +7,10 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from importlib.metadata import version
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import orjson
 from fastapi import FastAPI, Request
-from fastapi.openapi.utils import get_openapi
 from starlette.responses import Response
 
 from tradetape.producers.gateway import body, contract, problems, reading
@@ -22,7 +20,7 @@ from tradetape.producers.gateway.limits import Allowance, Busy, Room
 from tradetape.producers.gateway.outlet import TURN_EVENTS, Outlet, Unavailable
 from tradetape.producers.gateway.problems import Problem
 from tradetape.producers.gateway.reading import Taken
-from tradetape.producers.serving import problems as serving
+from tradetape.producers.serving import app as serving
 from tradetape.producers.spool import Health
 from tradetape.schemas import crashpoints
 
@@ -63,13 +61,13 @@ def create_app(
         if left:
             _LOG.warning("%d bytes stay in the spool, and are sent after the next start", left)
 
-    app = FastAPI(
-        title="Tradetape gateway",
-        version=version("tradetape"),
-        summary="Puts canonical events of trading bots on the record.",
-        lifespan=lifespan,
-        docs_url=None,
-        redoc_url=None,
+    app = serving.create(
+        "Tradetape gateway",
+        "Puts canonical events of trading bots on the record.",
+        lifespan,
+        complete=contract.complete,
+        make=Problem,
+        fault=problems.fault(),
     )
     desk = Desk(clients, lambda: found["outlet"], clock, read_seconds)
 
@@ -86,8 +84,6 @@ def create_app(
         """Needs no token."""
         return await _health(found["outlet"], health())
 
-    serving.answer(app, Problem, fault=problems.fault())
-    app.openapi = lambda: _describe(app)  # type: ignore[method-assign]
     return app
 
 
@@ -249,13 +245,3 @@ async def _health(outlet: Outlet, spool: Health) -> Response:
         },
     }
     return Response(orjson.dumps(document), 503 if status == "refusing" else 200, media_type=_JSON)
-
-
-def _describe(app: FastAPI) -> dict[str, Any]:
-    if app.openapi_schema is None:
-        described = get_openapi(title=app.title, version=app.version, summary=app.summary, routes=app.routes)
-        found = described.setdefault("components", {})
-        for name, content in contract.components().items():
-            found[name] = {**found.get(name, {}), **content}
-        app.openapi_schema = described
-    return app.openapi_schema

@@ -7,7 +7,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from tradetape.producers.serving.problems import MEDIA_TYPE
+from tradetape.producers.serving import problems
 from tradetape.schemas import rules
 from tradetape.schemas.catalogue import (
     EVENT_VERSION,
@@ -94,22 +94,9 @@ _ANSWERS: dict[str, Schema] = {
             },
         },
     },
-    "Problem": {
-        "type": "object",
-        "description": "RFC 9457",
-        "required": ["type", "title", "status", "detail", "hint"],
-        "properties": {
-            "type": {"type": "string", "format": "uri"},
-            "title": {"type": "string"},
-            "status": {"type": "integer"},
-            "detail": {"type": "string"},
-            "hint": {"type": "string", "description": "What to do next."},
-            "evidence": {
-                "type": ["string", "null"],
-                "description": "400: the id that the body's bytes are kept under.",
-            },
-        },
-    },
+    "Problem": problems.schema(
+        evidence={"type": ["string", "null"], "description": "400: the id that the body's bytes are kept under."}
+    ),
 }
 
 _PROBLEMS = {
@@ -164,7 +151,7 @@ def post_operation() -> dict[str, Any]:
                     }
                 },
             },
-            **{str(status): _problem(text) for status, text in _PROBLEMS.items()},
+            **{str(status): problems.described(text) for status, text in _PROBLEMS.items()},
         },
     }
 
@@ -180,8 +167,15 @@ def health_operation() -> dict[str, Any]:
     }
 
 
+def complete(described: dict[str, Any]) -> None:
+    """Add the schemas to FastAPI's description ``described``."""
+    found = described.setdefault("components", {})
+    for name, content in _components().items():
+        found[name] = {**found.get(name, {}), **content}
+
+
 @cache
-def components() -> dict[str, Any]:
+def _components() -> dict[str, Any]:
     """Security scheme and schemas: each event type, the values, the answers."""
     known = [event_type for event_type in event_types().values() if not event_type.control]
     names = {event_type.name: event_type.record.rpartition(".")[2] for event_type in known}
@@ -205,10 +199,6 @@ def example() -> dict[str, Any]:
     text = files("tradetape.schemas").joinpath("examples", f"{EXAMPLE}.json").read_text(encoding="utf-8")
     event: dict[str, Any] = json.loads(text)["valid"][0]["event"]
     return event
-
-
-def _problem(description: str) -> dict[str, Any]:
-    return {"description": description, "content": {MEDIA_TYPE: {"schema": {"$ref": f"{_REF}Problem"}}}}
 
 
 def _event(event_type: EventType) -> Schema:

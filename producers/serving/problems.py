@@ -51,6 +51,29 @@ class Problem(Exception):
         return Response(orjson.dumps(self.document), self.status, headers=self.headers, media_type=MEDIA_TYPE)
 
 
+def schema(**more: Any) -> dict[str, Any]:
+    """A problem as JSON Schema; ``more`` are a service's further members."""
+    text = {"type": "string"}
+    return {
+        "type": "object",
+        "description": "RFC 9457",
+        "required": ["type", "title", "status", "detail", "hint"],
+        "properties": {
+            "type": {"type": "string", "format": "uri"},
+            "title": text,
+            "status": {"type": "integer"},
+            "detail": text,
+            "hint": {"type": "string", "description": "What to do next."},
+            **more,
+        },
+    }
+
+
+def described(description: str) -> dict[str, Any]:
+    """A problem as OpenAPI says that an operation answers with it."""
+    return {"description": description, "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}}
+
+
 def unauthorized(make: type[Problem], whose: str) -> Problem:
     return make(
         401,
