@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, ClassVar, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from tradetape.infra.api import cursor, forms
 from tradetape.infra.api.cursor import Cursor, Place
+from tradetape.infra.api.filters import Filters, Values
 from tradetape.infra.api.moments import Moment
 from tradetape.schemas.catalogue import output_schema
 from tradetape.sinks import queries, results
@@ -25,40 +26,26 @@ COLUMNS: Mapping[str, Any] = {
 }
 """Column → Avro type of what is told of an event."""
 
-_FILTERS = {
-    "type": "event_type",
-    "instance": "instance_name",
-    "environment": "environment",
-    "account": "account",
-    "system": "source_system",
-    "connector": "connector_name",
-    "pair": "trading_pair",
-    "correlation_id": "correlation_id",
-}
-"""Parameter → column that must have one of its values."""
-
 _PLACE = "raw_partition, raw_offset"
 _NEWEST = "ORDER BY ts_utc DESC, raw_partition DESC, raw_offset DESC"
 
-Values = Annotated[list[Annotated[str, Field(max_length=200)]], Field(max_length=100)]
 
+class EventFilters(Filters):
+    """Which events."""
 
-class EventFilters(BaseModel):
-    """Which events; a parameter may be repeated, and then any of its values will do."""
-
-    model_config = ConfigDict(extra="forbid")
+    COLUMNS: ClassVar[Mapping[str, str]] = {
+        **Filters.COLUMNS,
+        "type": "event_type",
+        "system": "source_system",
+        "correlation_id": "correlation_id",
+    }
 
     tail: (
         Annotated[int, Field(ge=1, le=LONGEST_TAIL, description="How many, at most; else 50, and all as NDJSON.")]
         | None
     ) = None
     type: Values = Field([], description="Event types, such as order_filled.")
-    instance: Values = Field([], description="Bots.")
-    environment: Values = Field([], description="live, paper, testnet or backtest.")
-    account: Values = Field([], description="Exchange accounts; empty: bots that name none.")
     system: Values = Field([], description="Systems that the events come from, such as turtle or hummingbot.")
-    connector: Values = Field([], description="Exchange connectors.")
-    pair: Values = Field([], description="Trading pairs, such as BTC-USDT.")
     correlation_id: Values = Field([], description="Chains, as the events themselves name them.")
     since: Moment | None = Field(None, description="Events that happened then or later.")
     until: Moment | None = Field(None, description="Events that happened before then.")
@@ -67,11 +54,8 @@ class EventFilters(BaseModel):
 
     def where(self) -> tuple[str, dict[str, Any]]:
         """The condition in SQL, and its parameters."""
-        conditions, params = ["derived_seq = 0"], dict[str, Any]()
-        for name, column in _FILTERS.items():
-            if values := getattr(self, name):
-                conditions.append(f"{column} IN {{{name}:Array(String)}}")
-                params[name] = values
+        conditions, params = self.conditions()
+        conditions.append("derived_seq = 0")
         for name, moment, comparison in (("since", self.since, ">="), ("until", self.until, "<")):
             if moment is not None:
                 conditions.append(f"ts_utc {comparison} {_at(f'{{{name}:Int64}}')}")

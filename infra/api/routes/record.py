@@ -14,7 +14,7 @@ from tradetape.infra.api.asking import Reads
 from tradetape.infra.api.contract import answers
 from tradetape.infra.api.cursor import Place
 from tradetape.infra.api.events import EventFilters
-from tradetape.infra.api.figures import RiskFilters
+from tradetape.infra.api.filters import Filters
 from tradetape.infra.api.forms import CSV, JSON, NDJSON
 from tradetape.infra.api.reader import Reader
 
@@ -69,7 +69,7 @@ async def get_chain(
 
 
 @router.get("/risk", responses=answers("Risk", NDJSON, CSV), summary="The latest figures of every position")
-async def get_risk(request: Request, client: Reads, wanted: Annotated[RiskFilters, Query()]) -> Response:
+async def get_risk(request: Request, client: Reads, wanted: Annotated[Filters, Query()]) -> Response:
     """Position, account, equity and rates as of the last event that changed a figure of the position."""
     form = asking.form(request, JSON, NDJSON, CSV)
     asking.check_named(client, wanted.instance)
