@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import orjson
@@ -37,13 +38,19 @@ def render(pieces: Iterable[bytes], output: str) -> Iterator[str]:
             yield line.decode("utf-8", "replace")
 
 
-def _lines(pieces: Iterable[bytes]) -> Iterator[bytes]:
+def batches(pieces: Iterable[bytes]) -> Iterator[list[bytes]]:
+    """The lines of an answer, those that came together in one list."""
     rest = b""
     for piece in pieces:
         *whole, rest = (rest + piece).split(b"\n")
-        yield from whole
+        if whole:
+            yield whole
     if rest:
-        yield rest
+        yield [rest]
+
+
+def _lines(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    return chain.from_iterable(batches(pieces))
 
 
 def table(rows: Iterable[Sequence[Any]]) -> Iterator[str]:

@@ -12,6 +12,7 @@ from tradetape.infra.api import contract, forms, problems
 from tradetape.infra.api.clients import Client, Clients
 from tradetape.infra.api.desk import Desk
 from tradetape.processors.reading import SchemaById
+from tradetape.sinks import results
 
 _BEARER = HTTPBearer(scheme_name=contract.TOKEN, auto_error=False, description="A token of the API's tokens file.")
 
@@ -68,7 +69,7 @@ def check_named(client: Client, instances: Iterable[str]) -> None:
 
 def shaped(media_type: str, name: str, pieces: Iterator[bytes], **others: object) -> Iterator[bytes]:
     """An answer of ClickHouse in its form: in JSON its rows are the array ``name``."""
-    return forms.document(name, forms.batches(pieces), **others) if media_type == forms.JSON else pieces
+    return forms.document(name, results.batches(pieces), **others) if media_type == forms.JSON else pieces
 
 
 def rows(media_type: str, name: str, found: Iterator[Sequence[bytes]], **others: object) -> Iterator[bytes]:

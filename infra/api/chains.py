@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tradetape.infra.api import forms
-from tradetape.sinks import queries
+from tradetape.sinks import queries, results
 from tradetape.sinks.store import Store
 
 LIST, TREE = "chain", "tree"
@@ -32,5 +32,5 @@ def find(store: Store, asked: str) -> str | None:
 
 def rows(store: Store, correlation_id: str, view: str) -> Iterator[list[bytes]]:
     """The events of the chain as JSON: in order, or as a tree with their depth. Raises what queries.run raises."""
-    pieces = queries.run(store, view, {"correlation_id": correlation_id})
-    yield from forms.batches(pieces, forms.with_payload if view == LIST else bytes)
+    found = results.batches(queries.run(store, view, {"correlation_id": correlation_id}))
+    yield from forms.with_payloads(found) if view == LIST else found

@@ -105,7 +105,7 @@ def of_page(store: Store, wanted: EventFilters, found: Page) -> Iterator[list[by
         f"AND ({_PLACE}) IN ({positions}) {_NEWEST}"
     )
     pieces = store.raw(_table(sql, wanted), {"instances": found.instances}, results.SETTINGS)
-    yield from forms.batches(pieces, forms.with_payload)
+    yield from forms.with_payloads(results.batches(pieces))
 
 
 def everything(store: Store, wanted: EventFilters) -> Iterator[list[bytes]]:
@@ -117,7 +117,8 @@ def everything(store: Store, wanted: EventFilters) -> Iterator[list[bytes]]:
         f"SELECT {', '.join(COLUMNS)} FROM tradetape.events WHERE {where} "
         f"ORDER BY instance_name, ts_utc, {_PLACE}, derived_seq"
     )
-    yield from forms.batches(store.raw(_table(sql, wanted), params, results.SETTINGS), forms.with_payload)
+    pieces = store.raw(_table(sql, wanted), params, results.SETTINGS)
+    yield from forms.with_payloads(results.batches(pieces))
 
 
 def _table(sql: str, wanted: EventFilters) -> str:

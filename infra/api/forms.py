@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import orjson
 
@@ -11,26 +11,12 @@ JSON, NDJSON, CSV = "application/json", "application/x-ndjson", "text/csv"
 FORMATS = {JSON: "JSONEachRow", NDJSON: "JSONEachRow", CSV: "CSVWithNames"}
 """Media type → the format in which ClickHouse is asked."""
 
-Row = Callable[[bytes], bytes]
-"""What is done to a row, a line of JSON."""
-
 
 def choose(accept: str, offered: Sequence[str]) -> str | None:
     """Which of the media types ``offered`` an ``Accept`` header asks for; the first of equals; None: none of them."""
     wanted = [_range(part) for part in accept.split(",")] if accept.strip() else [("*/*", 1.0)]
     best = max(offered, key=lambda media_type: _quality(media_type, wanted))
     return best if _quality(best, wanted) > 0 else None
-
-
-def batches(pieces: Iterable[bytes], of_row: Row = bytes) -> Iterator[list[bytes]]:
-    """Rows of an answer in JSONEachRow, those that came together in one list."""
-    rest = b""
-    for piece in pieces:
-        *whole, rest = (rest + piece).split(b"\n")
-        if whole:
-            yield [of_row(line) for line in whole]
-    if rest:
-        yield [of_row(rest)]
 
 
 def lines(rows: Iterable[Sequence[bytes]]) -> Iterator[bytes]:
@@ -49,8 +35,13 @@ def document(name: str, rows: Iterable[Sequence[bytes]], **others: object) -> It
     yield (head if head != b"," else b"") + b"]}"
 
 
-def with_payload(line: bytes) -> bytes:
-    """A row whose payload is JSON text, with the payload as the object that it says, to the digit."""
+def with_payloads(batches: Iterable[Sequence[bytes]]) -> Iterator[list[bytes]]:
+    """Rows of JSON whose payload is JSON text, with the payload as the object that it says, to the digit."""
+    for batch in batches:
+        yield [_with_payload(row) for row in batch]
+
+
+def _with_payload(line: bytes) -> bytes:
     row = orjson.loads(line)
     row["payload"] = orjson.Fragment(row["payload"] or "{}")
     return orjson.dumps(row)

@@ -21,7 +21,7 @@ from tradetape.infra.api.problems import Problem
 from tradetape.infra.api.scope import FLEET, Scope, is_of_fleet
 from tradetape.schemas import times
 from tradetape.schemas.errors import TradetapeError
-from tradetape.sinks import queries
+from tradetape.sinks import queries, results
 from tradetape.sinks.queries import NamedQuery, Param
 
 A, B = "a-token-of-sixteen-or-more", "b-token-of-sixteen-or-more"
@@ -90,16 +90,16 @@ def test_rows_are_the_same_in_every_form_however_they_come(rows: list[dict[str, 
     text = b"".join(json.dumps(row).encode() + b"\n" for row in rows)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=5)))
     pieces = [text[a:b] for a, b in zip([0, *cuts], [*cuts, len(text)], strict=True)]
-    whole = b"".join(forms.document("rows", forms.batches(pieces), query="q", next=None))
+    whole = b"".join(forms.document("rows", results.batches(pieces), query="q", next=None))
     assert json.loads(whole) == {"query": "q", "next": None, "rows": rows}
-    assert b"".join(forms.lines(forms.batches(pieces))) == text
+    assert b"".join(forms.lines(results.batches(pieces))) == text
 
 
 @pytest.mark.req("S2-05")
 def test_a_payload_is_told_to_the_digit() -> None:
     payload = '{"n": 123456789012345678901234567890, "x": 0.10000000000000000000000000001, "y": 1E+2}'
     row = {"sequence": 2**63 - 1, "payload": payload}
-    told = forms.with_payload(json.dumps(row).encode())
+    ((told,),) = forms.with_payloads([[json.dumps(row).encode()]])
     assert told == b'{"sequence":9223372036854775807,"payload":' + payload.encode() + b"}"
 
 
