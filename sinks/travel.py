@@ -10,7 +10,7 @@ NothingOnRecord where nothing of that name was on record by then.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from tradetape.processors import clock
@@ -91,8 +91,15 @@ def position_at(
     return answer(when, f"no position of {name!r}{trading_pair and f' in {trading_pair}'}", found())
 
 
-def order_at(store: Store, schema_by_id: SchemaById, order_id: str, when: When = NOW) -> Document:
-    """Every order with that client order id, as its own last event left it.
+def order_at(
+    store: Store,
+    schema_by_id: SchemaById,
+    order_id: str,
+    when: When = NOW,
+    *,
+    allows: Callable[[str], bool] = lambda _: True,
+) -> Document:
+    """Every order with that client order id, as its own last event left it, of the instances that ``allows``.
 
     So it is there also where the partition has forgotten it since (its horizon): nothing else changes an order.
     """
@@ -100,6 +107,8 @@ def order_at(store: Store, schema_by_id: SchemaById, order_id: str, when: When =
     def found() -> Iterator[Document]:
         known = raws.known(store, when.known_at)
         for key, partition, offset in _orders(store, order_id, known, when.at):
+            if not allows(key[2]):
+                continue
             past = _Past(store, schema_by_id, partition, offset, when)
             seen = orders.order(past.look, (*key, order_id))
             if seen is not None:

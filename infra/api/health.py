@@ -45,7 +45,7 @@ def lag(store: Store, bootstrap_servers: str) -> list[dict[str, int]]:
 
     Raises TradetapeError where Kafka does not answer, and what Store.query raises.
     """
-    last = raws.last_stored(store)
+    last = raws.last_stored(store, patience=0)
     return [
         {
             "raw_partition": partition,

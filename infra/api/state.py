@@ -12,7 +12,7 @@ from tradetape.infra.api.scope import Scope
 from tradetape.processors.reading import SchemaById
 from tradetape.sinks import portfolio_travel, travel
 from tradetape.sinks.store import Store
-from tradetape.sinks.travel import Document, NothingOnRecord, When
+from tradetape.sinks.travel import When
 
 FOLD_SECONDS = 120.0
 """How long the folds of one answer may take."""
@@ -93,24 +93,4 @@ def portfolio(name: str, wanted: PortfolioAt) -> Work:
 
 def order(order_id: str, wanted: StateAt, scope: Scope) -> Work:
     """The orders with that client order id that may be seen, as their own last events left them."""
-
-    def found(store: Store, schemas: SchemaById) -> Document:
-        if scope.is_limited:
-            _check_visible(store, order_id, scope)
-        answer = travel.order_at(store, schemas, order_id, wanted.when)
-        return {**answer, "found": [each for each in answer["found"] if scope.allows(each["instance_name"])]}
-
-    return found
-
-
-def _check_visible(store: Store, order_id: str, scope: Scope) -> None:
-    """Raise NothingOnRecord where no bot that may be seen has an order of that id.
-
-    A fold must read the whole partition, so what it reads is not limited; what it is asked is.
-    """
-    rows = store.query(
-        "SELECT DISTINCT instance_name FROM tradetape.events WHERE order_id = {order_id:String} AND derived_seq = 0",
-        {"order_id": order_id},
-    )
-    if not any(scope.allows(str(row[0])) for row in rows):
-        raise NothingOnRecord(f"no order {order_id!r} is on record")
+    return lambda store, schemas: travel.order_at(store, schemas, order_id, wanted.when, allows=scope.allows)

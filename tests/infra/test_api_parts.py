@@ -13,16 +13,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tradetape.infra.api import cursor, forms, moments, named
+from tradetape.infra import completeness
+from tradetape.infra.api import cursor, forms, health, moments, named, state
 from tradetape.infra.api.clients import TOKENS, Client, Clients
 from tradetape.infra.api.cursor import Place
 from tradetape.infra.api.forms import CSV, JSON, NDJSON
 from tradetape.infra.api.problems import Problem
 from tradetape.infra.api.scope import FLEET, Scope, is_of_fleet
+from tradetape.infra.api.state import StateAt
 from tradetape.schemas import times
 from tradetape.schemas.errors import TradetapeError
 from tradetape.sinks import queries, results
 from tradetape.sinks.queries import NamedQuery, Param
+from tradetape.sinks.store import Store
+from tradetape.sinks.travel import NothingOnRecord
 
 A, B = "a-token-of-sixteen-or-more", "b-token-of-sixteen-or-more"
 MOMENTS = st.integers(times.EARLIEST, times.LATEST)
@@ -220,6 +224,35 @@ def test_every_default_is_a_value_of_its_type() -> None:
         defaults = [(param.name, param.default) for param in query.params if param.default is not None]
         bound, _ = named.bind(query, [*defaults, *(pair for pair in required if told[pair[0]] is None)])
         assert set(bound) == {param.name for param in query.params}
+
+
+class Asked(Store):
+    """Stands in for a store: has the last offset of a partition and nothing else, and keeps what it was asked."""
+
+    def __init__(self) -> None:
+        super().__init__("http://nowhere")
+        self.asked: list[str] = []
+
+    def query(self, sql: str, *_: Any, **__: Any) -> list[tuple[Any, ...]]:
+        self.asked.append(sql)
+        return [(0, (6, 0))] if "max(position)" in sql else []
+
+
+def test_health_does_not_wait_for_what_is_landing(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Asked()
+    monkeypatch.setattr(completeness, "kafka_offsets", lambda _: {0: (0, 10)})
+    assert health.lag(store, "nowhere") == [{"raw_partition": 0, "kafka_end": 10, "last_stored": 6, "behind": 3}]
+    assert len(store.asked) == 1
+
+
+def test_orders_are_looked_for_in_the_same_place_whoever_asks() -> None:
+    def asked(scope: Scope) -> list[str]:
+        store = Asked()
+        with pytest.raises(NothingOnRecord):
+            state.order("o-1", StateAt(), scope)(store, lambda _: None)
+        return store.asked
+
+    assert asked(Scope(("bot1",))) == asked(Scope())
 
 
 @pytest.mark.req("S2-05")
