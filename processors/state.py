@@ -176,7 +176,7 @@ class PartitionState:
 
 def anew(partition: int, store: Mapping[bytes, bytes], applied: int) -> Iterator[Change]:
     """Changes that leave nothing of ``store`` but that all was sent up to ``applied``; this is the last of them."""
-    progress = f"{partition}{Progress.KEY}".encode()
+    progress = PartitionState(partition, {}).key(Progress)
     yield from ((key, None) for key in store if key != progress)
     yield progress, _encode(Progress(sent=applied))
 

@@ -27,7 +27,6 @@ _RAW = "raw_offset, toUnixTimestamp64Micro(ingest_ts_utc) AS at, hex(raw) AS byt
 _BETWEEN = "raw_partition = {partition:Int32} AND raw_offset BETWEEN {first:Int64} AND {last:Int64}"
 _LATER = "ingest_ts_utc > fromUnixTimestamp64Micro({known_at:Int64}, 'UTC')"
 
-
 _HOLES = f"""
 SELECT raw_partition, before + 1, first - 1 FROM
 (

@@ -124,7 +124,7 @@ def _count(sent: Rates, delta: Mapping[str, Any], at: int) -> None:
 
 def _move_exposure(book: Book, name: str, change: Decimal, key: tuple[str, ...], state: PartitionState) -> None:
     """Keep the exposure of the pair ``name``, the sum of all, and the largest of them."""
-    pair = state.find(Pair, *key, name) or Pair()
+    pair = state.get(Pair, *key, name)
     before = pair.exposure.copy_abs()
     pair.exposure = add(pair.exposure, change)
     after = pair.exposure.copy_abs()

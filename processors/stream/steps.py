@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from abc import ABC, abstractmethod
+from bisect import bisect_right
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Protocol
 
@@ -37,7 +38,6 @@ Place = tuple[str, int]
 
 Send = Callable[[str, int, Sequence[Keyed]], Awaitable[None]]
 """Sends keyed records to a topic's partition, in their order, and returns when Kafka has them."""
-
 
 _LOG = logging.getLogger(__name__)
 
@@ -151,7 +151,7 @@ class Steps(ABC):
 
 def _parts(records: Sequence[Any], sent: int) -> Iterator[Sequence[Any]]:
     """``records`` in parts of at most MAX_EVENTS, none of which has some that were sent and some that were not."""
-    known = sum(record.offset <= sent for record in records)
+    known = bisect_right(records, sent, key=lambda record: record.offset)
     for some in (records[:known], records[known:]):
         for start in range(0, len(some), MAX_EVENTS):
             yield some[start : start + MAX_EVENTS]
