@@ -32,7 +32,7 @@ check: $(READY)  ## style and types
 coverage: $(READY)  ## lines that the unit tests reach
 	$(BIN)/pytest $(PARALLEL) -m "not integration and not crash" --cov --cov-report=term:skip-covered
 
-bench: $(READY)  ## ratios against peers and the budgets, measured in one run
+bench: $(READY)  ## worker and sink: ratios against peers and their budgets, measured in one run
 	$(BIN)/python -m benchmarks
 
 requirements: $(READY)  ## every promise with the tests that prove it

@@ -1,4 +1,4 @@
-"""``python -m benchmarks [NAME …]``: run the measurements named, by default those that the budgets need.
+"""``python -m benchmarks [NAME …]``: run the measurements named, by default those of worker and sink.
 
 Ends with 0 whether a budget is met or not: a benchmark is no test. 1 where a benchmark could not run; the others do.
 """
