@@ -18,6 +18,7 @@ from typing import Any
 from tradetape.infra import connect, fleet
 from tradetape.infra.embedded import stores
 from tradetape.processors import core
+from tradetape.processors.clock import DAY
 from tradetape.processors.emission import emitted
 from tradetape.processors.portfolio import books
 from tradetape.processors.reading import RawRecord, WriterSchema
@@ -38,7 +39,6 @@ BOTS = 4
 START = 1_767_225_600_000_000
 """Midnight at which the day begins, microseconds: 2026-01-01."""
 
-DAY = 86_400_000_000
 DELAY = 200_000
 """From the bot's clock to Kafka, microseconds."""
 

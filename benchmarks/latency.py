@@ -12,12 +12,13 @@ import threading
 import time
 from bisect import bisect_right
 from dataclasses import dataclass
+from itertools import islice
 
 from confluent_kafka import Message, Producer
 
 from benchmarks import load, stack
 from tradetape.infra import settings
-from tradetape.producers.emitter import IN_ORDER
+from tradetape.producers.emitter import DELIVERY
 from tradetape.schemas import topics
 from tradetape.schemas.registry import Registry
 from tradetape.sinks.store import Store
@@ -121,34 +122,21 @@ class Sending:
         self._encode = load.encoders(registry)
         self._events = load.events(10**9, INSTANCES, seed=1)
         self._visible = visible
-        self._ready: list[tuple[bytes, bytes]] = []
         self._places: list[tuple[float, int, int]] = []
         self.sent = 0
         self._producer = Producer(
             {
                 "bootstrap.servers": environment[settings.BOOTSTRAP_SERVERS],
-                "acks": "all",
-                "enable.idempotence": True,
-                **IN_ORDER,
-                "partitioner": "murmur2_random",
-                "linger.ms": 5,
-                "compression.type": "lz4",
+                **DELIVERY,
                 "queue.buffering.max.messages": 1_000_000,
                 "log_level": 0,
             }
         )
 
-    def prepare(self, count: int) -> None:
-        """Encode the next ``count`` events: what a bot spends there is no part of what is measured."""
-        while len(self._ready) < count:
-            event = next(self._events)
-            self._ready.append((event["instance_name"].encode(), self._encode[event["event_type"]].encode(event)))
-
     def at(self, rate: float, seconds: float) -> Held:
         """Send ``rate`` events a second for ``seconds`` or until the stack falls behind; wait until all are stored."""
         count = int(rate * seconds)
-        self.prepare(count)
-        sending, self._ready = self._ready[:count], self._ready[count:]
+        sending = self._prepared(count)
         self._places = []
         began = time.monotonic()
         done = 0
@@ -156,7 +144,7 @@ class Sending:
             due = min(count, int((time.monotonic() - began) * rate) + 1)
             for key, value in sending[done:due]:
                 self._send(key, value)
-            done = max(done, due)
+            done = due
             self._producer.poll(0)
             time.sleep(TICK)
         behind = self.behind()
@@ -180,14 +168,20 @@ class Sending:
 
     def burst(self, count: int) -> float:
         """The events a second that the stack makes of ``count`` events, sent at once."""
-        self.prepare(count)
-        sending, self._ready = self._ready[:count], self._ready[count:]
+        sending = self._prepared(count)
         began = time.monotonic()
         for key, value in sending:
             self._send(key, value)
         self._producer.flush()
         self.drain()
         return count / (time.monotonic() - began)
+
+    def _prepared(self, count: int) -> list[tuple[bytes, bytes]]:
+        """The next ``count`` events, encoded: what a bot spends there is no part of what is measured."""
+        return [
+            (event["instance_name"].encode(), self._encode[event["event_type"]].encode(event))
+            for event in islice(self._events, count)
+        ]
 
     def _send(self, key: bytes, value: bytes) -> None:
         moment = time.monotonic()

@@ -24,7 +24,15 @@ QUEUE_MESSAGES = 100_000
 QUEUE_KBYTES = 128 * 1024
 """Bounds of what waits in memory for Kafka."""
 
-IN_ORDER: Mapping[str, Any] = {"message.timeout.ms": 0, "enable.gapless.guarantee": True}
+DELIVERY: Mapping[str, Any] = {
+    "acks": "all",
+    "enable.idempotence": True,
+    "message.timeout.ms": 0,
+    "enable.gapless.guarantee": True,
+    "partitioner": "murmur2_random",
+    "linger.ms": 5,
+    "compression.type": "lz4",
+}
 """No event is given up while later ones are still sent: a position that arrived after a hole would make the missing
 ones look like repeats when they are sent again. How long to wait for Kafka is ``flush``'s to say."""
 
@@ -98,12 +106,7 @@ class Emitter:
             {
                 "bootstrap.servers": bootstrap_servers,
                 "client.id": client_id,
-                "acks": "all",
-                "enable.idempotence": True,
-                **IN_ORDER,
-                "partitioner": "murmur2_random",
-                "linger.ms": 5,
-                "compression.type": "lz4",
+                **DELIVERY,
                 "message.max.bytes": topics.MAX_EVENT_BYTES,
                 "queue.buffering.max.messages": QUEUE_MESSAGES,
                 "queue.buffering.max.kbytes": QUEUE_KBYTES,
