@@ -183,7 +183,7 @@ class EventReader:
         known = event_types().get(fields.get("event_type") or "")
         if known is not None and not _is_known(payload, known.payload_fields):
             known = self._as_written(known, schema_id)
-        return _typed_payload(known, payload, parsed=audited)
+        return _typed_record(payload, () if known is None else known.payload_fields, parsed=audited)
 
     def _as_written(self, known: EventType, schema_id: int) -> EventType:
         """``known`` as the writer of ``schema_id`` has it; itself where the registry has no such writer."""
@@ -240,17 +240,19 @@ def _has_keys_of(value: Any, avro_type: Any) -> bool:
     return not isinstance(value, dict) or "fields" not in core or _is_known(value, core["fields"])
 
 
-def _typed_payload(known: EventType | None, payload: Mapping[str, Any], *, parsed: bool) -> dict[str, Any]:
-    types = {declared["name"]: declared["type"] for declared in known.payload_fields} if known else {}
+def _typed_record(record: Mapping[str, Any], fields: Collection[Schema], parsed: bool) -> dict[str, Any]:
+    """``record`` without nulls, its values as ``fields`` say. ``parsed``: it is of JSON, where decimals and times are
+    text.
+    """
+    types = {declared["name"]: declared["type"] for declared in fields}
     return {
         name: _typed(value, types[name], parsed) if name in types else value
-        for name, value in payload.items()
+        for name, value in record.items()
         if value is not None
     }
 
 
 def _typed(value: Any, avro_type: Any, parsed: bool) -> Any:
-    """``value`` as ``avro_type`` says. ``parsed``: it comes out of JSON, where decimals and times are text."""
     core = core_type(avro_type)
     if isinstance(value, str):
         return _typed_text(value, logical(core), parsed)
@@ -259,12 +261,7 @@ def _typed(value: Any, avro_type: Any, parsed: bool) -> Any:
     if isinstance(value, dict) and isinstance(core, dict) and "values" in core:
         return {key: _typed(inner, core["values"], parsed) for key, inner in value.items()}
     if isinstance(value, dict) and isinstance(core, dict) and "fields" in core:
-        types = {declared["name"]: declared["type"] for declared in core["fields"]}
-        return {
-            key: _typed(inner, types[key], parsed) if key in types else inner
-            for key, inner in value.items()
-            if inner is not None
-        }
+        return _typed_record(value, core["fields"], parsed)
     return value
 
 
