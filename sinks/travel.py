@@ -132,8 +132,8 @@ def position_timeline(
     Without ``at`` these are the figures as they were shown: the rows of ``query pnl_timeline``.
     """
     rows: list[Document] = []
-    known = raws.known(store, when.known_at)
     if when.at is None:
+        known = raws.known(store, when.known_at)
         asked = {"instance_name": name, "trading_pair": trading_pair}
         shown = queries.rows(store, "pnl_timeline", asked, archived=True)
         rows = [row for row in shown if row["raw_offset"] <= known.get(row["raw_partition"], -1)]
