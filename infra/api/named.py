@@ -18,8 +18,11 @@ ARCHIVED = "archived"
 LONGEST = 1000
 """Characters of a value."""
 
-_INTEGERS = {"UInt32": (0, 2**32 - 1), "UInt64": (0, 2**64 - 1), "Int32": (-(2**31), 2**31 - 1)} | {
-    "Int64": (-(2**63), 2**63 - 1)
+_INTEGERS = {
+    "UInt32": (0, 2**32 - 1),
+    "UInt64": (0, 2**64 - 1),
+    "Int32": (-(2**31), 2**31 - 1),
+    "Int64": (-(2**63), 2**63 - 1),
 }
 _MOMENTS = frozenset({"since", "until"})
 _SWITCH = {"true": True, "false": False}
@@ -67,9 +70,9 @@ def bind(query: NamedQuery, given: Sequence[tuple[str, str]]) -> tuple[dict[str,
     known = {param.name: param for param in query.params}
     bound: dict[str, str] = {}
     errors: dict[str, str] = {}
-    archived = False
+    archived: bool | None = None
     for name, value in given:
-        if name in bound or (name == ARCHIVED and archived):
+        if name in bound or (name == ARCHIVED and archived is not None):
             errors[name] = "is given twice"
         elif name == ARCHIVED and value.lower() in _SWITCH:
             archived = _SWITCH[value.lower()]
@@ -90,7 +93,7 @@ def bind(query: NamedQuery, given: Sequence[tuple[str, str]]) -> tuple[dict[str,
             [{"parameter": name, "message": message} for name, message in errors.items()],
             f"correct it: GET /v1/queries says what {query.name} takes",
         )
-    return bound, archived
+    return bound, bool(archived)
 
 
 def schema(param: Param) -> Mapping[str, Any]:

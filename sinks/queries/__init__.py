@@ -17,7 +17,6 @@ from typing import Any
 
 from tradetape.schemas.errors import TradetapeError
 from tradetape.sinks import results
-from tradetape.sinks.results import SETTINGS
 from tradetape.sinks.store import QueryRefused, Store
 from tradetape.sinks.tables import ARCHIVE_RUNS, DATABASE, TABLES
 
@@ -99,7 +98,7 @@ def run(
     """
     query = load(name)
     bound = query.bind(params or {})
-    settings = {**READ_ONLY, **SETTINGS}
+    settings = {**READ_ONLY, **results.SETTINGS}
     try:
         yield from store.raw(with_archive(query.sql) if archived else query.sql, bound, settings, output_format)
     except QueryRefused as error:
@@ -127,7 +126,7 @@ def with_archive(sql: str) -> str:
 
 def ask(store: Store, statement: str, output_format: str = "JSONEachRow") -> Iterator[bytes]:
     """The answer of a read-only ``statement``, in pieces. Raises TradetapeError: refused, or ClickHouse down."""
-    yield from store.raw(statement.strip().rstrip(";"), None, {**READ_ONLY, **SETTINGS}, output_format)
+    yield from store.raw(statement.strip().rstrip(";"), None, {**READ_ONLY, **results.SETTINGS}, output_format)
 
 
 def _parse(name: str, text: str) -> NamedQuery:

@@ -200,6 +200,7 @@ def test_parameters_are_bound_by_type() -> None:
         ([("id", "a"), ("status", "shut")], "status: may be open, all"),
         ([("id", "a" * 1001)], "id: is longer than 1000"),
         ([("id", "a"), ("archived", "yes")], "archived: is true or false"),
+        ([("id", "a"), ("archived", "false"), ("archived", "true")], "archived: is given twice"),
     ],
 )
 def test_every_parameter_that_is_wrong_is_told(given: list[tuple[str, str]], wrong: str) -> None:
