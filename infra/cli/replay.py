@@ -17,6 +17,7 @@ from tradetape.infra.cli.folding import progress
 from tradetape.infra.cli.options import home_option, output_option, partition_option
 
 if TYPE_CHECKING:
+    from tradetape.sinks.portfolio_check import Checked
     from tradetape.sinks.replay import Difference, Outcome
 
 
@@ -77,13 +78,13 @@ def _document(source: str, outcomes: Sequence[Outcome]) -> dict[str, Any]:
         "core_version": CORE_VERSION,
         "agrees": all(outcome.agrees for outcome in outcomes),
         "first_difference": first._asdict() if first else None,
-        "partitions": [outcome_document(outcome) for outcome in outcomes],
+        "partitions": [document_of(outcome) for outcome in outcomes],
     }
 
 
-def outcome_document(outcome: Outcome) -> dict[str, Any]:
-    """What became of a partition, as JSON."""
-    return {**asdict(outcome), "first": outcome.first._asdict() if outcome.first else None}
+def document_of(found: Outcome | Checked) -> dict[str, Any]:
+    """What became of a partition, or of portfolios, as JSON."""
+    return {**asdict(found), "first": found.first._asdict() if found.first else None}
 
 
 def _first(outcomes: Sequence[Outcome]) -> Difference | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,15 +59,12 @@ def _run(home: Path, partitions: tuple[int, ...]) -> Verdict:
 def _document(verdict: Verdict) -> dict[str, Any]:
     from tradetape.processors.version import CORE_VERSION
 
-    portfolios = None if verdict.portfolios is None else asdict(verdict.portfolios)
-    if portfolios is not None and verdict.portfolios is not None and verdict.portfolios.first is not None:
-        portfolios["first"] = verdict.portfolios.first._asdict()
     return {
         "ok": verdict.agrees,
         "core_version": CORE_VERSION,
         "differences": [found._asdict() for found in verdict.differences()],
-        "partitions": [replay.outcome_document(outcome) for outcome in verdict.outcomes],
-        "portfolios": portfolios,
+        "partitions": [replay.document_of(outcome) for outcome in verdict.outcomes],
+        "portfolios": None if verdict.portfolios is None else replay.document_of(verdict.portfolios),
         "snapshots": verdict.snapshots,
     }
 
