@@ -221,12 +221,16 @@ def test_two_owners_of_a_partition_land_it_once(sinks: Sinks, feed: Feed, store:
 
 @pytest.mark.req("P-03", "P-06")
 @pytest.mark.timeout(600)
-def test_a_batch_that_landed_in_part_when_the_tokens_are_forgotten(sinks: Sinks, feed: Feed, store: Store) -> None:
-    feed.send(300)
-    killed(sinks, feed, "sink.after_intent", 1)
-    _land_in_part(sinks.stack, store)
-    feed.send(300)
-    killed(sinks, feed, "sink.after_insert", 1)
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_batch_that_landed_in_part_when_the_tokens_are_forgotten(
+    sinks: Sinks, feed: Feed, store: Store, seed: int
+) -> None:
+    rnd = random.Random(seed)
+    feed.send(rnd.randint(100, 500))
+    killed(sinks, feed, "sink.after_intent", rnd.randint(1, 3))
+    _land_in_part(sinks.stack, store, rnd)
+    feed.send(rnd.randint(100, 500))
+    killed(sinks, feed, rnd.choice(("sink.between_inserts", "sink.after_insert")), rnd.randint(1, 3))
     for table in TABLES:
         store.command(f"ALTER TABLE tradetape.{table} MODIFY SETTING non_replicated_deduplication_window = 0")
     try:
@@ -236,8 +240,8 @@ def test_a_batch_that_landed_in_part_when_the_tokens_are_forgotten(sinks: Sinks,
             store.command(f"ALTER TABLE tradetape.{table} MODIFY SETTING non_replicated_deduplication_window = 10000")
 
 
-def _land_in_part(stack: settings.Settings, store: Store) -> None:
-    """Every other row of the pending batches, as an insert leaves them that ClickHouse did not finish."""
+def _land_in_part(stack: settings.Settings, store: Store, rnd: random.Random) -> None:
+    """About half of the rows of the pending batches, as an insert leaves them that ClickHouse did not finish."""
     group = {"bootstrap.servers": stack.bootstrap_servers, "group.id": GROUP, "enable.auto.commit": False}
     consumer = Consumer(group)
     number = 0
@@ -253,11 +257,11 @@ def _land_in_part(stack: settings.Settings, store: Store) -> None:
             for message in consumer.consume(left, 10):
                 left -= 1
                 position = parse_key(message.key()).position
-                if left % 2 and position not in there and STREAMS[tp.topic].route(message.value()) is EVENTS:
+                if rnd.random() < 0.5 and position not in there and STREAMS[tp.topic].route(message.value()) is EVENTS:
                     bodies.append(message.value()[HEADER.size :])
                     there.add(position)
         if bodies:
-            store.insert(EVENTS, output_schema("audited"), bodies, f"part {tp.partition}")
+            store.insert(EVENTS, output_schema("audited"), bodies, f"part {tp.partition} {intent.sha256}")
             number += len(bodies)
     consumer.close()
     assert number, "nothing was pending"
@@ -265,8 +269,9 @@ def _land_in_part(stack: settings.Settings, store: Store) -> None:
 
 @pytest.mark.req("P-03", "P-06")
 @pytest.mark.timeout(600)
-def test_answers_of_inserts_that_are_lost(sinks: Sinks, feed: Feed, store: Store) -> None:
-    with Deaf(sinks.stack.clickhouse_url) as deaf:
+@pytest.mark.parametrize("seed", SEEDS)
+def test_answers_of_inserts_that_are_lost(sinks: Sinks, feed: Feed, store: Store, seed: int) -> None:
+    with Deaf(sinks.stack.clickhouse_url, random.Random(seed)) as deaf:
         through = replace(sinks, stack=replace(sinks.stack, clickhouse_url=deaf.url))
         with through.running() as sink:
 
@@ -345,14 +350,14 @@ def test_a_hole_is_judged_again_where_the_raw_records_are_there(sinks: Sinks, fe
 
 
 class Deaf:
-    """In front of ClickHouse: every third insert arrives, and its answer does not."""
+    """In front of ClickHouse: one in three inserts arrives, and its answer does not."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, rnd: random.Random) -> None:
         self._target = urlsplit(url)
         self._server = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._server.getsockname()[1]}"
         self.lost = 0
-        self._inserts = 0
+        self._random = rnd
 
     def __enter__(self) -> Deaf:
         threading.Thread(target=self._accept, daemon=True).start()
@@ -377,10 +382,9 @@ class Deaf:
             back = threading.Thread(target=self._answer, args=(server, client, is_lost), daemon=True)
             back.start()
             while data := client.recv(1 << 16):
-                if b"INSERT" in data[:2_000] and b"tradetape.ingest_ledger" not in data:
-                    self._inserts += 1
-                    if self._inserts % 3 == 0:
-                        is_lost.set()
+                is_insert = b"INSERT" in data[:2_000] and b"tradetape.ingest_ledger" not in data
+                if is_insert and self._random.random() < 1 / 3:
+                    is_lost.set()
                 server.sendall(data)
 
     def _answer(self, server: socket.socket, client: socket.socket, is_lost: threading.Event) -> None:
