@@ -81,7 +81,7 @@ class Backlog:
 
     def forget(self, count: int, now: float) -> None:
         """The first ``count`` records are landed."""
+        self._size -= sum(len(record.value) for record in self._records[:count])
         del self._records[:count]
-        self._size = sum(len(record.value) for record in self._records)
         self._since = now
         self.pending = None

@@ -16,7 +16,7 @@ missing then can no longer come, and is inserted under a token of its own (decis
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import NamedTuple
@@ -28,9 +28,13 @@ from tradetape.schemas.registry import UnknownSchemaId
 from tradetape.sinks.batch import Record, Stream, token
 from tradetape.sinks.intents import Intent
 from tradetape.sinks.ledger import BadKey, Position, Sifted, check_start, sift
-from tradetape.sinks.slow_path import land_pieces, nothing, quarantine
+from tradetape.sinks.slow_path import land_pieces, quarantine
 from tradetape.sinks.store import BatchRefused, Store, StoreUnavailable
 from tradetape.sinks.tables import INGEST_LEDGER, RISK, RISK_LATEST, TABLES, Table
+
+
+def nothing() -> None:
+    """Of a batch that nobody else may land."""
 
 
 @dataclass(slots=True)
@@ -96,8 +100,15 @@ class Landing:
         ``hold`` is called before each insert and raises where a batch is no longer ours. Raises BatchRefused where one
         of several batches has rows that cannot be stored: each is to be landed by itself then, as a pending one.
         """
+        for batch in batches:
+            if batch.pending:
+                self._await_former_owner(stream.topic, batch.partition)
         # 2. repeats, holes, what is there already
-        sifted = [self._sifted(stream, batch) for batch in batches]
+        if any(batch.reached.marks is None for batch in batches):
+            marks = self._store.high_water(stream.sources)
+            for batch in batches:
+                batch.reached.marks = marks if batch.reached.marks is None else batch.reached.marks
+        sifted = [_sifted(stream, batch) for batch in batches]
         fresh = {b.partition: [b.records[n] for n in s.fresh] for b, s in zip(batches, sifted, strict=True)}
         new = {b.partition: self._without_stored(stream, b, fresh[b.partition]) for b in batches}
         # 3. insert
@@ -114,19 +125,6 @@ class Landing:
             count, refused = len(new[batch.partition]), unstorable[batch.partition]
             landed.append(Landed(count - refused, found.repeats, len(found.fresh) - count, refused))
         return landed
-
-    def _sifted(self, stream: Stream, batch: Batch) -> Sifted:
-        """The new records and the repeats of ``batch``. Raises Hole, BadKey."""
-        if batch.pending:
-            self._await_former_owner(stream.topic, batch.partition)
-        reached = batch.reached
-        if reached.marks is None:
-            reached.marks = self._store.high_water(stream.sources)
-        if stream.contiguous:
-            _check_partition(batch.partition, batch.records)
-            if batch.partition not in reached.last:
-                check_start(batch.partition, reached.marks.get(batch.partition), batch.records[0].identity)
-        return sift(reached.last, (record.identity for record in batch.records), contiguous=stream.contiguous)
 
     def mark(self, entries: Sequence[Entry]) -> None:
         """Write ``entries`` into the ingest ledger; the same batch again replaces its line. Raises StoreUnavailable."""
@@ -185,7 +183,7 @@ class Landing:
         to quarantine instead. Raises BatchRefused where those of several partitions are refused.
         """
         unstorable: Counter[int] = Counter()
-        groups: dict[tuple[str, int], dict[int, list[Record]]] = {}
+        groups: dict[tuple[str, int], dict[int, list[Record]]] = defaultdict(lambda: defaultdict(list))
         unreadable: list[tuple[Record, str]] = []
         for partition, of_partition in records.items():
             for record in of_partition:
@@ -195,7 +193,7 @@ class Landing:
                     unreadable.append((record, str(error)))
                     unstorable[partition] += 1
                 else:
-                    groups.setdefault(group, {}).setdefault(partition, []).append(record)
+                    groups[group][partition].append(record)
         # Events first; the tables' own order is that of TABLES.
         order = sorted(groups, key=lambda group: (list(TABLES).index(group[0]), group[1]))
         for number, (name, schema_id) in enumerate(order):
@@ -239,8 +237,9 @@ class _Put(NamedTuple):
             if len(records) > 1:
                 raise
             ((partition, part),) = records.items()
-        refused = land_pieces(self.schema, part, lambda piece: self._put(piece, [partition]))
-        quarantine(self.store, self.topic, refused, Decoder(self.schema), self.hold)
+        decoder = Decoder(self.schema)
+        refused = land_pieces(decoder, part, lambda piece: self._put(piece, [partition]))
+        quarantine(self.store, self.topic, refused, decoder, self.hold)
         return Counter({partition: len(refused)})
 
     def _put(self, records: Sequence[Record], partitions: Sequence[int], name: str = "") -> None:
@@ -253,6 +252,16 @@ class _Put(NamedTuple):
 def _word(topic: str, partition: int) -> str:
     """How ClickHouse's list of running statements names an insert of the topic partition."""
     return f"{topic}-{partition}"
+
+
+def _sifted(stream: Stream, batch: Batch) -> Sifted:
+    """The new records and the repeats of ``batch``. Raises Hole, BadKey."""
+    reached = batch.reached
+    if stream.contiguous:
+        _check_partition(batch.partition, batch.records)
+        if batch.partition not in reached.last:
+            check_start(batch.partition, (reached.marks or {}).get(batch.partition), batch.records[0].identity)
+    return sift(reached.last, (record.identity for record in batch.records), contiguous=stream.contiguous)
 
 
 def _check_partition(partition: int, records: Sequence[Record]) -> None:

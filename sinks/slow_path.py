@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tradetape.schemas.catalogue import Schema, output_schema
+from tradetape.schemas.catalogue import output_schema
 from tradetape.schemas.codec import HEADER, Decoder, Encoder, Undecodable
 from tradetape.schemas.errors import TradetapeError
 from tradetape.sinks.batch import UNSTORABLE, Record, token
@@ -23,13 +23,12 @@ class Unquarantinable(TradetapeError):
 
 
 def land_pieces(
-    schema: Schema, records: Sequence[Record], put: Callable[[Sequence[Record]], None]
+    decoder: Decoder, records: Sequence[Record], put: Callable[[Sequence[Record]], None]
 ) -> list[tuple[Record, str]]:
     """Land ``records`` (refused as one) in halves, in order; returns those refused alone, each with the reason.
 
-    ``put`` inserts a piece. Raises what it raises besides BatchRefused.
+    ``decoder`` reads the schema that wrote them, ``put`` inserts a piece. Raises what it raises besides BatchRefused.
     """
-    decoder = Decoder(schema)
     refused: list[tuple[Record, str]] = []
 
     def land(piece: Sequence[Record]) -> None:
@@ -53,16 +52,12 @@ def land_pieces(
     return refused
 
 
-def nothing() -> None:
-    """Of a batch that nobody else may land."""
-
-
 def quarantine(
     store: Store,
     topic: str,
     refused: Sequence[tuple[Record, str]],
     decoder: Decoder | None,
-    hold: Callable[[], None] = nothing,
+    hold: Callable[[], None],
 ) -> None:
     """Put each of ``refused`` in quarantine, reason ``unstorable``, with what can be read of it and its bytes.
 

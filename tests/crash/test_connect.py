@@ -44,7 +44,7 @@ def test_kafka_killed_under_a_connector(pipeline: Pipeline, tmp_path: Path) -> N
             table(path, 1000, first=False)
             total += 2000
             pipeline.wait_healthy()
-        eventually(lambda: len(stored(pipeline)) >= total, STORED_SECONDS, log.read_text())
+        eventually(lambda: len(stored(pipeline)) >= total, STORED_SECONDS, f"what came, see {log}")
         process.terminate()
         assert process.wait(30) == 0, log.read_text()
     finally:

@@ -30,6 +30,7 @@ from tradetape.schemas.numbers import text
 from tradetape.schemas.registry import Registry
 from tradetape.sinks import migrate, replay, stored
 from tradetape.sinks.batch import Record
+from tradetape.sinks.landing import nothing
 from tradetape.sinks.ledger import parse_key
 from tradetape.sinks.replay import Outcome
 from tradetape.sinks.slow_path import quarantine
@@ -236,7 +237,7 @@ def test_what_the_store_refused_is_set_aside(store: Store) -> None:
     schema = output_schema("audited")
     for sent, decoder in ((decoded, codec.Decoder(schema)), (bytes_only, None)):
         value = codec.Encoder(schema, 1).encode(sent.record)
-        quarantine(store, topics.AUDITED, [(Record(parse_key(sent.key), value, 0), "no UUID")], decoder)
+        quarantine(store, topics.AUDITED, [(Record(parse_key(sent.key), value, 0), "no UUID")], decoder, nothing)
     whole = from_topic(store)
     assert (whole.agrees, whole.set_aside, whole.equal) == (True, 2, len(rows()) - 2)
     stopped = from_store(store)
