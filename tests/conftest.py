@@ -75,7 +75,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByServers:
     return ByServers(config, log)
 
 
-FIRST = ("test_consumer.py", "test_rebuild.py", "test_replay.py", "test_verify.py")
+FIRST = tuple(f"test_{name}.py" for name in ("consumer", "rebuild", "replay", "verify", "evolution", "hummingbot"))
 """Files that read topics or the store from their beginning: before those that fill them."""
 
 

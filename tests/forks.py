@@ -1,7 +1,8 @@
 """Processes that are started again and again, forked from one that has imported what they run.
 
-Most of what such a process costs is its imports. A forked one is as much a process of its own: it has its pid, its
-environment and its files, runs ``main()`` from the beginning, and a SIGKILL ends it where it stands.
+Most of what such a process costs is its imports and generating its codecs. A forked one is as much a process of its
+own: it has its pid, its environment and its files, runs ``main()`` from the beginning, and a SIGKILL ends it where it
+stands.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ from types import TracebackType
 from typing import Any, Self
 
 from tests.support import eventually
+
+from tradetape.schemas import codec, generated
+from tradetape.schemas.catalogue import OUTPUTS, event_types, output_schema
 
 CLI, TABLES = "tradetape.infra.cli.main", "tests.integration.connect_tables"
 COMMANDS = (
@@ -198,10 +202,18 @@ def _run(module: str, arguments: list[str], env: dict[str, str], files: list[str
         os._exit(code)
 
 
+def generate_codecs() -> None:
+    """Code that reads and writes our records: a process that comes from here finds it generated."""
+    for schema in (*(each.schema for each in event_types().values()), *map(output_schema, OUTPUTS)):
+        generated.encoder(json.dumps(schema))
+        generated.decoder(json.dumps(codec.strip_times(schema)))
+
+
 def main(path: str, *modules: str) -> None:
     """Import ``modules``, and serve at ``path`` until SIGTERM."""
     for module in modules:
         import_module(module)
+    generate_codecs()
     with _Server(f"{path}.new", _Keeper) as server:
         Path(f"{path}.new").rename(path)
         server.serve_forever()

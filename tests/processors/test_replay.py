@@ -12,9 +12,9 @@ from unittest.mock import patch
 import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
-from tests.folding import INGEST, SCHEMAS, encode
+from tests.folding import IDS, INGEST, SCHEMAS, encode
 from tests.processors.events import filled
-from tests.processors.logs import Log, by_id, log
+from tests.processors.logs import BY_RECORD, Log, by_id, log
 
 from tradetape.processors import replay as replaying
 from tradetape.processors.emission import Emitted, place_of
@@ -26,7 +26,7 @@ from tradetape.processors.stream.judge import Judge
 from tradetape.processors.stream.readers import Readers
 from tradetape.processors.stream.steps import Place
 from tradetape.schemas import codec, topics
-from tradetape.schemas.catalogue import event_types, output_schema
+from tradetape.schemas.catalogue import Schema, event_types, output_schema
 
 SEEDS = (1, 2, 3)
 OUTPUTS = {f"tradetape.{name}": name for name in ("audited", "risk", "portfolio", "alerts")}
@@ -66,6 +66,11 @@ class Record:
     value: bytes
 
 
+def writer_schema(schema: Schema) -> WriterSchema:
+    """How to read the records of ``schema``: made once, for it takes longer than to fold them."""
+    return SCHEMAS[IDS[BY_RECORD[schema["name"]]]]
+
+
 class Killed(Exception):
     """The worker is no more."""
 
@@ -95,7 +100,7 @@ class Worker:
         self._judge = Judge(
             table=self,  # type: ignore[arg-type]
             log=self,  # type: ignore[arg-type]
-            schemas=Readers(by_id, WriterSchema),
+            schemas=Readers(by_id, writer_schema),
             encoders=ENCODERS,
             send=self._send,
             partitions=cluster.partitions,

@@ -65,24 +65,21 @@ class Database:
     def append(self, *rows: dict[str, Any]) -> None:
         for values in rows:
             self.written += 1
-            self.run(
-                f"INSERT INTO event_log ({', '.join(values)}) VALUES ({', '.join('?' * len(values))})",
-                *values.values(),
-            )
+            self.run(_insert(values), *values.values())
 
     def prices(self, count: int) -> None:
-        """``count`` price updates of one position."""
-        for _ in range(count):
-            number = self.written + 1
-            self.append(
-                row(
+        """``count`` price updates of one position, in one commit: nobody reads between them."""
+        with closing(sqlite3.connect(self.path)) as connection, connection:
+            for number in range(self.written + 1, self.written + 1 + count):
+                values = row(
                     "POSITION_PRICE_UPDATED",
                     {"new_price": 100 + number},
                     event_id=uuid(number),
                     created_at=START + number,
                     sequence_number=number,
                 )
-            )
+                connection.execute(_insert(values), [*values.values()])
+        self.written += count
 
     def run(self, statement: str, *values: Any) -> None:
         with closing(sqlite3.connect(self.path, isolation_level=None)) as connection:
@@ -90,6 +87,10 @@ class Database:
 
     def open(self, saved: dict[str, Any] | None = None) -> Catalyst:
         return open_source(str(self.path), origin(), None if saved is None else json.loads(json.dumps(saved)))
+
+
+def _insert(values: dict[str, Any]) -> str:
+    return f"INSERT INTO event_log ({', '.join(values)}) VALUES ({', '.join('?' * len(values))})"
 
 
 def drain(source: Catalyst, limit: int = 100) -> list[Event]:
