@@ -1,7 +1,7 @@
 """The sink loop: topics of Kafka into ClickHouse, through one consumer group, by the steps of ``landing``.
 
-A round takes a batch of each topic partition. While ClickHouse is away the assigned partitions are paused
-and the same batches are tried again; polling goes on, so the group keeps its member.
+A round takes a batch of each topic partition. While ClickHouse is away the assigned partitions are paused and the same
+batches are tried again; polling goes on, so the consumer group keeps its member.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -201,14 +202,15 @@ class Writer:
         if self._insist(batches, lambda: self._hold(groups), once=once):
             reach("sink.after_intent")
             for group in groups:
-                if not self._insist(group.batches, lambda g=group: self._land_group(g), once=once):  # type: ignore[misc]
+                if not self._insist(group.batches, partial(self._land_group, group), once=once):
                     break
         done = [pair for group in groups for pair in zip(group.batches, group.landed, strict=False)]
         # 4. mark
         entries = [Entry(*batch.place, batch.intent, landed) for batch, landed in done]
-        if entries and not self._insist([batch for batch, _ in done], lambda: self._landing.mark(entries), once=once):
+        if entries and self._insist([batch for batch, _ in done], lambda: self._landing.mark(entries), once=once):
+            reach("sink.after_mark")
+        else:
             done = []
-        reach("sink.after_mark")
         places = {batch.place for batch, _ in done}
         self._leave([batch for batch in batches if batch.place not in places])
         return done

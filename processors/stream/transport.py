@@ -23,7 +23,6 @@ STREAMED = frozenset({EVENTS, PORTFOLIO})
 BATCHED = STREAMED | {STATE, PORTFOLIO_STATE}
 """Topics whose message is a whole batch."""
 
-
 FETCH_WAIT_MS = 100
 """How long Kafka holds a fetch for which it has nothing."""
 
